@@ -82,7 +82,8 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Mes
   async flush(): Promise<void> {
     const connection = this.#connection;
     if (connection.aliveMs === Infinity) await this.#intake.end(this.#server.limits.halfOpenTimeoutMs);
-    if (!this.idle) connection.close(new Error("the peer has ended the connection, and its calls were still open"));
+    if (this.idle) connection.end(); // its output may wait for a slow reader, and takes no more, such as a notice
+    else connection.close(new Error("the peer has ended the connection, and its calls were still open"));
   }
 
   // ---- input

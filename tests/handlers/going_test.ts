@@ -119,6 +119,28 @@ Deno.test("going - a client whose settings come after the begin of a shutdown is
   await shutdown;
 });
 
+for (const reads of [true, false]) {
+  const what = reads ? "takes its replies late gets them all" : "never takes its replies does not stop a shutdown";
+  Deno.test(`going - a client that has asked for it, has ended its half and ${what}`, async () => {
+    const clock = new FakeClock();
+    const server = createServer({ clock });
+    const [peer, there] = memoryPeer();
+    void server.accept(there);
+    for (const fields of [NOTICE, { cmd: 1 }, { cmd: 1 }]) {
+      await peer.send(fields);
+      await settle(); // so that each reply is a chunk of its own
+    }
+    await peer.halfClose();
+    await settle();
+    const shutdown = server.shutdown({ graceMs: 1_000 });
+    await settleShutdown();
+    if (reads) assertEquals(await peer.readToEnd(), [PONG, PONG]);
+    else await clock.advance(1_500);
+    assertEquals(await shutdown, { finished: 0, cut: 0 });
+    peer.close();
+  });
+}
+
 // The silence before the end -----------------------------------------------------------------------------------------
 
 Deno.test("going - a client whose requests the server does not read, because it has not taken replies, is not silent", async () => {
