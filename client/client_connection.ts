@@ -93,7 +93,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
    * more, and closes after its calls are answered.
    */
   #state: "new" | "open" | "going" | "retired" | "closing" | "closed" = "new";
-  /** Whether this connection keeps the program alive. It does while a call is open. */
+  /** Whether this connection keeps the program alive. It does while a caller waits for a reply. */
   #keepsAlive = true;
 
   /**
@@ -179,6 +179,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     if (!this.#calls.has(call.id)) return;
     if (this.#owner.settings.sequenced) this.#control(new Cancel(call.id));
     this.#alive.abandon(call);
+    this.#keepAlive();
   }
 
   missAnswer(call: ClientCall): void {
@@ -230,9 +231,9 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     startItems(call, this.peer, this.place.address);
     this.#sender.used(nowMs);
     this.place.calls.sent++;
+    if (!this.#keepsAlive) this.#keepAlive();
     if (!wasIdle) return;
     this.#alive.begin(nowMs);
-    this.#keepAlive();
     this.#owner.onBusy();
   }
 
@@ -251,9 +252,12 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     this.wake();
   }
 
-  /** Only open calls and a pending `close()` keep the program alive, so a forgotten `close()` lets it exit. */
+  /**
+   * Only open calls and a pending `close()` keep the program alive, so a forgotten `close()` lets it exit. A call that
+   * has ended without its reply does not: a hung server would hold the program for 10 s.
+   */
   #keepAlive(): void {
-    const needed = this.#calls.size > 0 || this.#state === "closing";
+    const needed = this.#calls.size > this.#alive.abandoned || this.#state === "closing";
     if (needed === this.#keepsAlive) return;
     this.#keepsAlive = needed;
     this.#connection.keepAlive(needed);

@@ -206,6 +206,11 @@ export class KeepAlive {
 
   // ---- calls that ended without their reply
 
+  /** How many such calls there are. */
+  get abandoned(): number {
+    return this.#abandoned.size;
+  }
+
   /** Waits for the server to answer a call that has ended, which frees its place. A silent server counts as lost. */
   abandon(call: ClientCall): void {
     const { settings: { clock }, deadlines } = this.#owner;

@@ -99,6 +99,46 @@ Deno.test("a program that awaits close() goes on behind it", async () => {
   assertEquals(await runProgram({ port: server.port }, program), "the last line\n");
 });
 
+Deno.test("a program ends soon after its last call, if the server answers nothing, not even a cancel", async () => {
+  using mute = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const program = `
+    const { connect } = await import(Deno.args[0]);
+    const client = await connect(JSON.parse(Deno.args[1]));
+    const stream = client.stream("TICK");
+    const first = stream.next();
+    console.log((await client.outcome.PING({}, { timeoutMs: 300 })).error.code);
+    await stream.return();
+    console.log((await first).done);
+    const start = performance.now();
+    addEventListener("unload", () => console.log(performance.now() - start < 5_000 ? "soon" : "late"));
+  `;
+  assertEquals(await runProgram({ port: mute.addr.port }, program), "TIMEOUT\ntrue\nsoon\n");
+});
+
+Deno.test("a call keeps its program alive, also beside one that has ended without its reply", async () => {
+  const clock = new FakeClock();
+  const network = memoryNetwork();
+  const kept: boolean[] = [];
+  const dial = async () =>
+    Object.assign(await network.dial(), { ref: () => void kept.push(true), unref: () => void kept.push(false) });
+  await using client: Client = await connect({ dial, clock });
+  await using server = await ScriptedServer.accept(network);
+  assertEquals(kept, [false], "nothing is open");
+  const late = failure(client.call("A", {}, { timeoutMs: 500 }));
+  await server.request();
+  assertEquals(kept.splice(0), [false, true]);
+  await clock.advance(510);
+  assertEquals([await late, kept.splice(0)], ["TIMEOUT", [false]]);
+  const call = client.call("A");
+  assertEquals((await server.requests(2)).map(({ seq, cancel }) => [seq, cancel]), [[0, true], [1, undefined]]);
+  assertEquals(kept.splice(0), [true]);
+  await server.reply({ seq: 1, res: 1 });
+  assertEquals([await call, kept.splice(0)], [1, [false]]);
+  await server.reply({ seq: 0, err: "CANCELLED" });
+  await turn();
+  assertEquals(kept, []);
+});
+
 // Without a connection ------------------------------------------------------------------------------------------------
 
 const NEVER = new Promise<never>(() => {});
