@@ -25,7 +25,7 @@ import { isAbort, isDrained, isForCaller, isTimeout, reported } from "./failures
 import { Lasting } from "./lasting.ts";
 import { isPending, isStream, sendItems, STREAM_AHEAD_BYTES, type StreamedCall } from "./item_sender.ts";
 import { AT_LIMIT, tooLateAfter } from "./refusals.ts";
-import { noteResult, type RegisteredCommand } from "./registry.ts";
+import { isStreaming, noteResult, type RegisteredCommand } from "./registry.ts";
 import type { ServerState } from "./server_state.ts";
 import { itemFields } from "./tracked.ts";
 
@@ -298,7 +298,8 @@ export class Call implements Expiring, StreamedCall, Invocation {
 
   /** Whether its last reply needs a mark, for a caller that grants credit: it could be that of a call without a stream. */
   get #isEmptyStream(): boolean {
-    return this.state === "streaming" && this.itemBytes === 0 && this.#credit !== undefined;
+    if (this.itemBytes > 0 || this.#credit === undefined) return false;
+    return this.state === "streaming" || isStreaming(this.entry.command); // a middleware may have answered it
   }
 
   get #credit(): CreditWindow | undefined {

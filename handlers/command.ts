@@ -88,9 +88,10 @@ export interface Next {
  * promise. The fields of its argument, a plain object, are in the handler's context. It resolves with the reply, or
  * rejects with the handler's error. The items of a stream go to the caller meanwhile. It resolves after the last item,
  * and `res` is the handler's return value.
- * @returns The reply: the one from `next()`, or another. A handler that still runs counts as a call in flight. Its signal
- * aborts at its deadline and when the connection ends, and its error goes to `onError`. A middleware that has answered
- * cannot pass the call on any more: `next()` rejects. It also rejects, with the reason, if the call has ended.
+ * @returns The reply: the one from `next()`, or another. Without `next()`, a stream ends with it and has no items. A
+ * handler that still runs counts as a call in flight. Its signal aborts at its deadline and when the connection ends,
+ * and its error goes to `onError`. A middleware that has answered cannot pass the call on any more: `next()` rejects.
+ * It also rejects, with the reason, if the call has ended.
  */
 export type Middleware<Given extends object = object> = (
   call: Context,
@@ -223,8 +224,8 @@ export interface Definition<Input, Params, Result, Errors, Given, SentItem, Item
    */
   readonly result?: StandardSchema<Described, unknown>;
   /**
-   * Whether it answers with a stream, for INFO. Set it if the handler is not an async generator, for example if it
-   * returns a `ReadableStream`.
+   * Whether it answers with a stream, for INFO, and for a middleware that answers before the handler. Set it if the
+   * handler is not an async generator, for example if it returns a `ReadableStream`.
    */
   readonly stream?: boolean;
   /** The names of the parameters, for INFO, `--list` and completion, if no schema has them. */

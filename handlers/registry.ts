@@ -117,7 +117,7 @@ export class Registry {
         number: command.number ?? null,
         summary: command.summary ?? "",
         params: command.params ?? namesIn(shapes),
-        stream: command.stream ?? isGeneratorFunction(command.handler),
+        stream: isStreaming(command),
         ...(command.items === undefined ? {} : { items: true }),
         ...(withShapes ? { shapes } : {}),
       };
@@ -156,6 +156,7 @@ function checked(name: string, definition: Commands[string]): Command {
 
 const AsyncGeneratorFunction = Object.getPrototypeOf(async function* () {});
 
-function isGeneratorFunction(handler: unknown): boolean {
-  return handler instanceof Object && Object.getPrototypeOf(handler) === AsyncGeneratorFunction;
+/** Whether a command answers with a stream, as far as that is known before a call. */
+export function isStreaming({ handler, stream }: Command): boolean {
+  return stream ?? (handler instanceof Object && Object.getPrototypeOf(handler) === AsyncGeneratorFunction);
 }

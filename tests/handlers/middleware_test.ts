@@ -2,6 +2,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { runInNewContext } from "node:vm";
+import { connect } from "../../client/connect.ts";
 import { RpcError } from "../../errors.ts";
 import { command, type Context, type Middleware, middleware, reply, type ReplyFields } from "../../handlers/command.ts";
 import type { ServerStatistics } from "../../handlers/server_info.ts";
@@ -80,6 +81,28 @@ Deno.test("a stream without items, whose reply a middleware replaces, is still k
   assertEquals(await answerTo("replaced", "end"), { seq: 1, res: "end!", $items: 0 });
   assertEquals(await answerTo("replaced", null), { seq: 1, res: "null!", $items: 0 });
   assertEquals(await answerTo("dropped", "end"), { seq: 1, res: null });
+});
+
+Deno.test("a middleware that answers a stream before its handler ends it, with the result and no item", async () => {
+  const cached = command.with(middleware(() => reply("from the cache", {})));
+  const commands = {
+    COUNT: cached(async function* () {
+      yield 1;
+    }),
+    READ: cached({ stream: true, handler: () => new ReadableStream<number>() }),
+    ONE: cached(() => "one"),
+  };
+  await using served = await withServer({ commands });
+  await using client = await connect({ port: served.port, commands });
+  const end = { done: true as const, value: "from the cache" };
+  assertEquals(await client.stream.COUNT().next(), end);
+  assertEquals(await client.stream.READ().next(), end);
+  assertEquals(await client.call("ONE"), "from the cache");
+  await assertRejects(
+    () => client.stream("ONE" as string).next(),
+    RpcError,
+    "returns a single reply: use client.call()",
+  );
 });
 
 Deno.test("middleware stands around the handler, the first outermost, and sees the call", async () => {
