@@ -1,9 +1,10 @@
 /**
  * A reply: a handler's result, and fields beside it.
  *
- * In: what a handler returns. Out: the fields of its reply. Refused: nothing.
+ * In: what a handler returns. Out: the fields of its reply. Refused: fields that are no plain object.
  */
 
+import { isPlain, kindOf } from "../codec/errors.ts";
 import { ITEMS } from "../codec/message.ts";
 
 /** A whole reply: the result, and the fields beside it. */
@@ -26,13 +27,16 @@ export interface ReplyWith<Result, Beside extends object> {
   readonly [REPLY]: Beside;
 }
 
+/** A class, so that a reply within a result, or as an item of a stream, is not a plain object, and is refused. */
+class Reply {}
+
 /**
  * A result with additional fields in the reply. Most handlers return only their result.
  *
  * @param res The result.
  * @param fields The fields, with any names except those that the protocol reserves (PROTOCOL.md, "Replies").
  * @returns What a handler returns. Callers get `res` from `client.call`, and all of it from `client.reply`.
- * @throws {TypeError} If a field is named `$items`.
+ * @throws {TypeError} If the fields are no plain object, or one is named `$items`.
  *
  * @example How long the work took, beside its result
  * ```ts
@@ -48,9 +52,13 @@ export interface ReplyWith<Result, Beside extends object> {
  * ```
  */
 export function reply<Result, Beside extends object>(res: Result, fields: Beside): ReplyWith<Result, Beside> {
+  if (typeof fields !== "object" || fields === null || !isPlain(fields)) {
+    throw new TypeError(`Cannot use ${kindOf(fields)} as the fields of reply(): use an object, as { slept: 2 }`);
+  }
   // The other reserved names are refused when the reply is encoded. This one has a meaning there.
   if (ITEMS in fields) throw new TypeError(`Cannot set ${ITEMS} beside a result: the protocol uses this name`);
-  return { ...fields, res, [REPLY]: fields };
+  const whole = { __proto__: Reply.prototype, ...fields, res, [REPLY]: fields };
+  return whole;
 }
 
 /** Makes a reply of a handler's answer. */

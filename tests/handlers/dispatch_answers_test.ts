@@ -3,7 +3,7 @@
  * request has exactly one final reply, and the connection goes on.
  */
 
-import { assert, assertEquals, assertStrictEquals } from "@std/assert";
+import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { RpcError, type RpcErrorOptions } from "../../errors.ts";
 import { type Middleware, reply } from "../../handlers/command.ts";
 import { askAll, bothWays, careless } from "../support/careless.ts";
@@ -95,6 +95,20 @@ Deno.test("reply() puts fields beside any result; the result is its first argume
   }
 });
 
+Deno.test("reply() refuses fields that are no plain object, and names what it got", () => {
+  const kinds: [fields: unknown, kind: string][] = [
+    [undefined, "undefined"],
+    [null, "null"],
+    [5, "a number"],
+    [[1], "an array"],
+    [new Map([["a", 1]]), "a Map"],
+  ];
+  for (const [fields, kind] of kinds) {
+    const text = `Cannot use ${kind} as the fields of reply(): use an object, as { slept: 2 }`;
+    assertEquals(assertThrows(() => reply(1, fields as object), TypeError).message, text);
+  }
+});
+
 const THROWN: Record<string, unknown> = {
   "an error": new TypeError(`no connection to ${SECRET}`),
   "a text": SECRET,
@@ -152,6 +166,8 @@ const NOT_ENCODABLE: [name: string, answer: () => unknown, msg: string][] = [
   ["the reserved field seq", () => reply(1, { seq: 5 }), 'the reply field "seq" is reserved'],
   ["the reserved field err", () => reply(1, { err: "NO" }), 'the reply field "err" is reserved'],
   ["the reserved field more", () => reply(1, { more: true }), 'the reply field "more" is reserved'],
+  ["a reply within a reply", () => reply(reply(1, { a: 1 }), { b: 2 }), "res: a Reply cannot be sent"],
+  ["a reply within a result", () => ({ list: [reply(1, {})] }), "res.list[0]: a Reply cannot be sent"],
   ["a field with $", () => reply(1, { $x: 1 }), 'the reply field "$x" is reserved'],
 ];
 

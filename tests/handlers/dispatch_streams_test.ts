@@ -83,6 +83,16 @@ Deno.test("dispatch answers with the fields beside a stream's return value, also
   }
 });
 
+Deno.test("dispatch refuses a reply() as an item of a stream: only a result has fields beside it", async () => {
+  const COUNT = command(async function* () {
+    yield reply(1, { slept: 2 });
+  });
+  await using served = withMemory({ commands: { COUNT } });
+  const refused = { seq: 1, err: "REPLY_NOT_ENCODABLE", msg: "res: a Reply cannot be sent" };
+  assertEquals(await served.peer.ask({ cmd: "COUNT", seq: 1 }), refused);
+  assertEquals((served.errors.take()[0] as Error).name, "EncodeError");
+});
+
 Deno.test("dispatch holds a stream at its credit, to the item, and goes on by what is granted", async () => {
   const counting = new Counting();
   await using served = withMemory({ clock: new FakeClock(), commands: { COUNT: counting.command } });
