@@ -1,12 +1,14 @@
 /**
  * The options of `run()`.
  *
- * In: an object from a user's program. Out: its type. Refused: options that do not exist or are of another kind.
+ * In: an object from a user's program. Out: its type. Refused: options that do not exist, are of another kind, or
+ * exclude one another.
  */
 
 import { type ServeOptions, SERVER_OPTIONS } from "../handlers/open_server.ts";
 import { LISTEN_OPTIONS } from "../handlers/server.ts";
 import { checkOptions, OPTION_KINDS, type OptionKind } from "../limits.ts";
+import { checkPlace } from "../transport/listen.ts";
 
 /** Options of `run()`: the options of `serve()`, and options of a program. */
 export interface RunOptions extends Omit<ServeOptions, "worker"> {
@@ -49,8 +51,9 @@ const RUN_OPTIONS: Record<keyof RunOptions | "worker", OptionKind> = {
  * Checks the options.
  *
  * @throws {RangeError} If an option is out of range.
- * @throws {TypeError} If an option is unknown or of another kind.
+ * @throws {TypeError} If an option is unknown or of another kind, or excludes another.
  */
 export function checkRunOptions(options: RunOptions): void {
   checkOptions(options, RUN_OPTIONS);
+  checkPlace(options); // here too: a flag may replace what contradicts itself
 }

@@ -126,14 +126,23 @@ export function readSettings<More extends Flags = Record<never, never>>(
   const environment: FlagValues<typeof known> = flags.help ? {} : readEnvironment(known);
   const given = { ...options, ...environment, ...flags };
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, cert, key, ca, graceMs = DEFAULT_GRACE_MS } = given;
-  const { fd, unix } = [flags, environment, { ...options, unix: options.path }].find(saysWhere) ?? {};
-  const path = fd === undefined ? unix : undefined;
-  const places = (["fd", "unix", "hostname", "port"] as const).filter((name) => flags[name] !== undefined);
-  if (places.length > 1 && (flags.fd ?? flags.unix) !== undefined) {
-    throw new UsageError(`--${places[0]} cannot be used with --${places[1]}`);
+  const place = [flags, environment, { ...options, unix: options.path }].find(saysWhere) ?? {};
+  const { fd, unix: path } = place;
+  const nameOf: ServiceSettings["nameOf"] = (setting, together = [setting]) => {
+    const isIn = (source: typeof environment) => together.some((name) => source[name] !== undefined);
+    return isIn(environment) && !isIn(flags) ? variableOf(setting) : flagOf(setting);
+  };
+  const ways = (["fd", "unix", "hostname", "port"] as const).filter((name) => place[name] !== undefined);
+  if (ways.length > 1 && (fd ?? path) !== undefined) {
+    const [first, second] = ways.map(place === flags ? flagOf : variableOf); // the options in code are checked before
+    throw new UsageError(`${first} cannot be used with ${second}`);
   }
-  if (path === undefined && (flags.unixMode ?? flags.unixGroup) !== undefined) {
-    throw new UsageError("--unix-mode and --unix-group need --unix");
+  const access = place === flags ? flags : { ...environment, ...flags };
+  if (path === undefined && (access.unixMode ?? access.unixGroup) !== undefined) {
+    const [mode, group, unix] = (["unixMode", "unixGroup", "unix"] as const).map((name) =>
+      nameOf(name, ["unixMode", "unixGroup"])
+    );
+    throw new UsageError(`${mode} and ${group} need ${unix}`);
   }
   const settings: ServiceSettings = {
     hostname,
@@ -149,10 +158,7 @@ export function readSettings<More extends Flags = Record<never, never>>(
     limits: Object.fromEntries(LIMIT_NAMES.map((name) => [name, given[name]])),
     graceMs,
     workers: given.workers === "auto" ? oneForEachCore() : given.workers ?? 1,
-    nameOf(setting, together = [setting]) {
-      const isIn = (place: typeof environment) => together.some((name) => place[name] !== undefined);
-      return isIn(environment) && !isIn(flags) ? variableOf(setting) : flagOf(setting);
-    },
+    nameOf,
   };
   checkCombination(settings, options);
   return { settings, flags: { ...environment, ...flags } as FlagValues<More> & { help?: boolean } };

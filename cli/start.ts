@@ -72,7 +72,8 @@ export async function start(options: RunOptions, settings: ServiceSettings, prog
       return Object.assign(started, { renewal });
     }
     const { reusePort } = options;
-    const place = fd === undefined ? { hostname, port, path, mode, group, reusePort } : { fd };
+    const socket = fd === undefined ? { path, mode, group } : { fd };
+    const place = (fd ?? path) === undefined ? { hostname, port, reusePort } : socket;
     const listener = await server.listen({ ...place, tls, proxyProtocolFrom });
     renewal?.start(() => server.renew());
     return Object.assign(server, { address: listener.address, workers, renewal });

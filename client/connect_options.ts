@@ -208,7 +208,7 @@ const ALIVE: OptionKind = {
 };
 
 /** What each option must be. Numbers with a range are checked where they are used. */
-const CONNECT_OPTIONS: Record<keyof ConnectOptions, OptionKind> = {
+export const CONNECT_OPTIONS: Record<keyof ConnectOptions, OptionKind> = {
   ...{ hostname: HOSTNAME, port: DIAL_PORT, path: PATH, url: WEB_SOCKET_URL, tls: TLS },
   ...{ commands: OPTION_KINDS.object, sequenced: OPTION_KINDS.boolean, clock: OPTION_KINDS.object },
   ...{ servers: SERVERS, connectionsPerServer: CONNECTIONS, aliveMs: ALIVE, waitForReady: OPTION_KINDS.boolean },
@@ -282,11 +282,21 @@ function serversOf(
 ): Pick<ServersOptions, "servers" | "connectionsPerServer" | "dial"> {
   const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, path, url, tls, servers, connectionsPerServer = 1 } =
     options;
-  const parts = options.hostname ?? options.port ?? path;
+  const address = options.hostname ?? options.port;
+  const parts = address ?? path;
   if (url !== undefined && parts !== undefined) {
     throw new TypeError("Cannot use url together with hostname, port or path: it says where the server is");
   }
+  if (path !== undefined && address !== undefined) {
+    throw new TypeError("Cannot use path together with hostname or port: it says where the server is");
+  }
+  if (options.dial !== undefined && (parts ?? url ?? tls) !== undefined) {
+    throw new TypeError("Cannot use dial together with hostname, port, path, url or tls: it makes the connection");
+  }
   const withTls = (place: ServerPlace): Address => {
+    if (tls !== undefined && place.path !== undefined) {
+      throw new TypeError(`Cannot use tls with ${textOf(place)}: a unix socket has no TLS`);
+    }
     if (tls === undefined || !place.url?.startsWith("ws:")) return { ...place, tls };
     throw new TypeError(`Cannot use tls with ${place.url}: the URL of a WebSocket with TLS begins with wss://`);
   };

@@ -19,7 +19,7 @@ import { acceptAll, untilAllAccepted } from "../transport/accept_loop.ts";
 import type { Acceptor, Refusal } from "../transport/acceptor.ts";
 import { FD, HOSTNAME, LISTEN_PORT, PATH } from "../transport/address.ts";
 import { Origins } from "../transport/origins.ts";
-import { listen, type ServerNetwork } from "../transport/listen.ts";
+import { checkPlace, listen, type ServerNetwork } from "../transport/listen.ts";
 import { PROXIES } from "../transport/proxy_header.ts";
 import { standardError } from "../transport/line_writer.ts";
 import { type ServerTls, TLS, type TlsSource } from "../transport/tls.ts";
@@ -125,8 +125,8 @@ export interface Server extends AsyncDisposable {
    * @param options Where to listen.
    * @returns Where it listens.
    * @throws {RangeError} If the port is out of range.
-   * @throws {TypeError} If an option is unknown or invalid, if the certificate or its key is invalid, or if the
-   * server has been shut down.
+   * @throws {TypeError} If an option is unknown or invalid, or excludes another, if the certificate or its key is
+   * invalid, or if the server has been shut down.
    * @throws {Deno.errors.AddrInUse} If another program listens on this address.
    */
   listen(options?: ListenOptions): Promise<Listener>;
@@ -243,10 +243,8 @@ export class PacklineServer implements Server {
 
   async listen(options: ListenOptions = {}): Promise<Listener> {
     checkOptions(options, LISTEN_OPTIONS);
+    checkPlace(options);
     const { hostname = DEFAULT_HOSTNAME, port = DEFAULT_PORT, ...more } = options;
-    if (more.fd !== undefined && (options.hostname ?? options.port ?? more.path) !== undefined) {
-      throw new TypeError("Cannot use fd together with hostname, port or path: it says where to listen");
-    }
     const { limits: { frameTimeoutMs, maxConnections }, clock } = this.#state;
     const rest = () => this.#state.restBeforeConnection();
     this.#refuseToListenAfterShutdown();

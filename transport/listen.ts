@@ -3,8 +3,8 @@
  * sockets of the runtime.
  *
  * In: the {@linkcode ServerNetwork} of the runtime, an address, and optional certificates. Out: an
- * {@linkcode Acceptor}. Refused: an address in use, an invalid certificate or key, a path together with TLS; the error
- * names the problem.
+ * {@linkcode Acceptor}. Refused: an address in use, an invalid certificate or key, options that exclude one another; the
+ * error names the problem.
  */
 
 import type { Acceptor, Refusal } from "./acceptor.ts";
@@ -47,6 +47,27 @@ interface ListenAddress extends UnixAccess {
   onRefused(refusal: Refusal): void;
 }
 
+/**
+ * Refuses options that say in two ways where to listen, or that a place does not have.
+ *
+ * @throws {TypeError} If one option excludes another.
+ */
+export function checkPlace({ hostname, port, path, fd, tls, reusePort }: Partial<ListenAddress>): void {
+  const address = hostname ?? port;
+  if (fd !== undefined && (address ?? path) !== undefined) {
+    throw new TypeError("Cannot use fd together with hostname, port or path: it says where to listen");
+  }
+  if (path !== undefined && address !== undefined) {
+    throw new TypeError("Cannot use path together with hostname or port: it says where to listen");
+  }
+  if (path !== undefined && tls !== undefined) {
+    throw new TypeError("Cannot use TLS on a unix socket: give either a path or tls");
+  }
+  if (reusePort && (path ?? fd) !== undefined) {
+    throw new TypeError("Cannot use reusePort with path or fd: only a port can be shared");
+  }
+}
+
 /** An acceptor of sockets, whose peers are known by address. */
 type SocketSource = PreambleSource<AddressedTransport>;
 
@@ -76,7 +97,7 @@ interface Place {
  * @param network The sockets.
  * @param options The address and settings.
  * @returns The source of connections.
- * @throws {TypeError} If a certificate or key is invalid, or TLS is requested on a path.
+ * @throws {TypeError} If a certificate or key is invalid, or there is a mode or a group without a path.
  * @throws {Deno.errors.AddrInUse} If the address is in use.
  */
 export async function listen(network: ServerNetwork, options: ListenAddress): Promise<Acceptor> {
@@ -90,7 +111,6 @@ async function listenAt(network: ServerNetwork, options: ListenAddress): Promise
   const { port, path, mode, group, fd, tls, reusePort = false, clock } = options;
   const place = { hostname: withoutBrackets(options.hostname), port, reusePort };
   if (path !== undefined) {
-    if (tls) throw new TypeError("Cannot use TLS on a unix socket: give either a path or tls");
     return behindProxies(await network.listenUnix(path, { mode, group }, clock), options);
   }
   if ((mode ?? group) !== undefined) {

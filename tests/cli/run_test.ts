@@ -114,6 +114,35 @@ Deno.test("what is wrong is one line and an exit code, and the caller's cleanup 
     [[NET], ["--cert", "a.pem"], {}, 2, "TLS needs both --cert and --key; see --help"],
     [[NET], ["--workers", "2"], {}, 1, "cannot share a port; run it with --unstable-net"],
     // What the environment has set is named as there.
+    [
+      ENV,
+      [],
+      { PACKLINE_UNIX: "/none", PACKLINE_PORT: "1" },
+      2,
+      "PACKLINE_UNIX cannot be used with PACKLINE_PORT; see --help",
+    ],
+    [
+      ENV,
+      [],
+      { PACKLINE_FD: "3", PACKLINE_UNIX: "/none" },
+      2,
+      "PACKLINE_FD cannot be used with PACKLINE_UNIX; see --help",
+    ],
+    [
+      ENV,
+      [],
+      { PACKLINE_UNIX_MODE: "0660" },
+      2,
+      "PACKLINE_UNIX_MODE and PACKLINE_UNIX_GROUP need PACKLINE_UNIX; see --help",
+    ],
+    // A flag replaces what the environment says about another place.
+    [
+      [...ENV.filter((flag) => flag !== NET)],
+      ["--port", "1"],
+      { PACKLINE_UNIX: "/none", PACKLINE_UNIX_MODE: "0660" },
+      1,
+      "no permission to listen on 127.0.0.1:1; run it with --allow-net=127.0.0.1:1",
+    ],
     [ENV, [], { PACKLINE_CERT: "a.pem" }, 2, "TLS needs both PACKLINE_CERT and PACKLINE_KEY; see --help"],
     [ENV, ["--ca", "a.pem"], { PACKLINE_CERT: "a.pem" }, 2, "TLS needs both --cert and --key; see --help"],
     [ENV, ["--cert", "/none"], { PACKLINE_KEY: "/none" }, 1, "cannot read --cert /none: there is no such file"],

@@ -2,7 +2,8 @@
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { connect, type ConnectOptions } from "../../client.ts";
-import { serve, type ServeOptions } from "../../server.ts";
+import { createServer, run as runService, serve, type ServeOptions } from "../../server.ts";
+import { connectInMemory } from "../../testing.ts";
 import { serveOne } from "../support/serve_one.ts";
 import { memoryPair } from "../../transport/memory.ts";
 import { Certificates } from "./certificates.ts";
@@ -184,6 +185,54 @@ Deno.test("an option that is none of its values, or does not exist, is refused b
   for (const options of [null, 5, "127.0.0.1", []]) {
     await assertRejects(() => serve(options as ServeOptions), TypeError, "as options: it must be an object");
     await assertRejects(() => connect(options as ConnectOptions), TypeError, "as options: it must be an object");
+  }
+});
+
+Deno.test("options that exclude one another are refused by name, and none of them wins", async () => {
+  const [path, tls] = ["/nowhere/p.sock", { cert: "a certificate", key: "a key" }];
+  const listening: [options: ServeOptions, text: string][] = [
+    [{ path, port: 0 }, "Cannot use path together with hostname or port: it says where to listen"],
+    [{ path, hostname: "::1" }, "Cannot use path together with hostname or port: it says where to listen"],
+    [{ path, tls }, "Cannot use TLS on a unix socket: give either a path or tls"],
+    [{ path, reusePort: true }, "Cannot use reusePort with path or fd: only a port can be shared"],
+    [{ fd: 3, reusePort: true }, "Cannot use reusePort with path or fd: only a port can be shared"],
+  ];
+  for (const [options, text] of listening) {
+    await using server = createServer();
+    const all = [
+      () => serve(options),
+      () => server.listen(options),
+      () => runService({ ...options, args: ["--port=0"] }),
+    ];
+    for (const listen of all) assertEquals((await assertRejects(listen, TypeError)).message, text);
+  }
+  const byDial = "Cannot use dial together with hostname, port, path, url or tls: it makes the connection";
+  const dial = () => Promise.reject(new Error("not dialed"));
+  const dialing: [options: ConnectOptions, text: string][] = [
+    [{ path, port: 1 }, "Cannot use path together with hostname or port: it says where the server is"],
+    [{ path, hostname: "::1" }, "Cannot use path together with hostname or port: it says where the server is"],
+    [{ path, tls: {} }, "Cannot use tls with unix:/nowhere/p.sock: a unix socket has no TLS"],
+    [
+      { servers: ["a:1", `unix:${path}`], tls: {} },
+      "Cannot use tls with unix:/nowhere/p.sock: a unix socket has no TLS",
+    ],
+    ...[{ hostname: "a" }, { port: 1 }, { path }, { url: "ws://a" }, { tls: {} }].map((place): [object, string] => {
+      return [{ dial, ...place }, byDial];
+    }),
+  ];
+  for (const [options, text] of dialing) {
+    assertEquals((await assertRejects(() => connect({ lazy: true, ...options }), TypeError)).message, text);
+  }
+});
+
+Deno.test("connectInMemory() refuses an address, and what is no server", async () => {
+  await using server = createServer();
+  const text = 'Cannot use "port": unknown option; the options are commands, ';
+  await assertRejects(() => connectInMemory(server, { port: 1 } as object), TypeError, text);
+  await assertRejects(() => connectInMemory(server, null as never), TypeError, "as options: it must be an object");
+  const must = "it must be what createServer() or serve() gives";
+  for (const [wrong, kind] of [[undefined, "undefined"], [{}, "an Object"]]) {
+    await assertRejects(() => connectInMemory(wrong as never), TypeError, `Cannot connect to ${kind}: ${must}`);
   }
 });
 

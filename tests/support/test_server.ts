@@ -156,7 +156,8 @@ export class TestServer implements AsyncDisposable {
 export async function withServer(options: ServeOptions = {}, transport: Transport = TCP): Promise<TestServer> {
   const errors = new ErrorLog();
   const place = await transport.place();
-  const server = await serve({ ...place.serve, onError: errors.onError, ...options });
+  const where = options.path === undefined ? place.serve : {}; // a path stands in place of an address
+  const server = await serve({ ...where, onError: errors.onError, ...options });
   return new TestServer(server, errors, options.clock, place);
 }
 
