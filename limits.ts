@@ -289,6 +289,8 @@ export interface OptionKind {
   readonly is: (value: unknown) => boolean;
   /** The requirement for the error, such as `be a function`. */
   readonly must: string;
+  /** The options within it, if it is an object of options. */
+  readonly within?: Readonly<Record<string, OptionKind>>;
 }
 
 /** The kinds of options that are not limits. */
@@ -327,6 +329,7 @@ export const OPTION_KINDS: Readonly<
  *
  * @param options The options, of any type, so that untyped callers get a clear error too.
  * @param kinds The known options by name. `undefined` always means default.
+ * @param place The option that holds them, if they are within another.
  * @throws {TypeError} If a name is unknown, or a value is of another kind.
  * @throws {RangeError} If a value is a number out of range.
  *
@@ -338,17 +341,23 @@ export const OPTION_KINDS: Readonly<
  * assertThrows(() => checkOptions({ reuseport: true }, { reusePort: OPTION_KINDS.boolean }), TypeError, '"reuseport"');
  * ```
  */
-export function checkOptions(options: object, kinds: Readonly<Record<string, OptionKind>>): void {
+export function checkOptions(options: object, kinds: Readonly<Record<string, OptionKind>>, place?: string): void {
   if (!OPTION_KINDS.object.is(options)) {
     throw new TypeError(`Cannot use ${shown(options)} as options: it must be an object`);
   }
+  const inPlace = place === undefined ? "" : ` in ${place}`;
   for (const [name, value] of Object.entries(options)) {
     if (!Object.hasOwn(kinds, name)) {
-      throw new TypeError(`Cannot use "${name}": unknown option; the options are ${Object.keys(kinds).join(", ")}`);
+      const known = Object.keys(kinds).join(", ");
+      throw new TypeError(`Cannot use "${name}"${inPlace}: unknown option; the options are ${known}`);
     }
-    const { is, must } = kinds[name];
-    if (value === undefined || is(value)) continue;
-    const text = `Cannot use ${shown(value)} as ${name}: it must ${must}`;
+    const { is, must, within } = kinds[name];
+    if (value === undefined) continue;
+    if (is(value)) {
+      if (within !== undefined && typeof value === "object") checkOptions(value, within, name);
+      continue;
+    }
+    const text = `Cannot use ${shown(value)} as ${name}${inPlace}: it must ${must}`;
     throw typeof value === "number" ? new RangeError(text) : new TypeError(text);
   }
 }

@@ -124,12 +124,13 @@ export interface RetryBudgetOptions {
   perSecond?: number;
 }
 
+const FIGURE: OptionKind = { is: (value) => typeof value === "number" && value >= 0, must: "be a number from 0 up" };
+
 /** The check of the option. */
 export const RETRY_BUDGET: OptionKind = {
-  is: (value) =>
-    typeof value === "object" && value !== null &&
-    Object.entries(value).every(([name, figure]) => ["perCall", "perSecond"].includes(name) && isFigure(figure)),
+  is: (value) => typeof value === "object" && value !== null && !Array.isArray(value),
   must: "be an object whose perCall and perSecond are numbers from 0 up",
+  within: { perCall: FIGURE, perSecond: FIGURE },
 };
 
 /** The calls and retries that were sent in one slice of time. */
@@ -181,8 +182,4 @@ export class RetryBudget {
     this.#slices = [...this.#slices.filter(({ endMs }) => slice.endMs - endMs < SLICES * SLICE_MS), slice];
     return slice;
   }
-}
-
-function isFigure(value: unknown): boolean {
-  return value === undefined || typeof value === "number" && value >= 0;
 }

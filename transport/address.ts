@@ -284,6 +284,7 @@ const DNS_OPTIONS: Record<keyof DnsOptions, OptionKind> = {
   nameServer: {
     is: (value) => HOSTNAME.is((value as DnsOptions["nameServer"])?.ipAddr),
     must: 'be an object such as { ipAddr: "10.0.0.2", port: 53 }',
+    within: { ipAddr: HOSTNAME, port: DIAL_PORT },
   },
 };
 

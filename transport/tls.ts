@@ -49,16 +49,20 @@ const ASK_TIMEOUT_MS = 60_000;
 
 const PEM_OBJECT = "an object whose cert, key and ca are PEM text";
 
+const { string } = OPTION_KINDS;
+const TLS_OPTIONS: Readonly<Record<keyof ClientTls, OptionKind>> = { cert: string, key: string, ca: string };
+
 /** The check of the `tls` option; `tlsProblem()` checks its contents. */
 export const TLS: OptionKind = {
   is: (value) => typeof value === "function" || isTls(value),
   must: `be ${PEM_OBJECT}, or a function that gives one`,
+  within: TLS_OPTIONS,
 };
 
 function isTls(value: unknown): boolean {
   return OPTION_KINDS.object.is(value) &&
-    (["cert", "key", "ca"] as const).every((name) =>
-      ["string", "undefined"].includes(typeof (value as ClientTls)[name])
+    Object.keys(TLS_OPTIONS).every((name) =>
+      ["string", "undefined"].includes(typeof (value as ClientTls)[name as keyof ClientTls])
     );
 }
 
@@ -154,7 +158,7 @@ function isReadable(certificate: string): boolean {
  *
  * @param source The options, or the function that returns them.
  * @returns The options.
- * @throws {TypeError} If the function fails, or TLS cannot use its options. The text is the problem.
+ * @throws {TypeError} If the function fails, or an option is unknown, or TLS cannot use it. The text is the problem.
  * @throws {Deno.errors.NotCapable} If the function lacks a permission.
  */
 export async function askTls<Tls extends ClientTls>(source: TlsSource<Tls>): Promise<Tls> {
@@ -165,7 +169,10 @@ export async function askTls<Tls extends ClientTls>(source: TlsSource<Tls>): Pro
     if (isDenied(error)) throw error;
     throw new TypeError(messageOf(error), { cause: error });
   }
-  const problem = isTls(tls) ? tlsProblem(tls) : `the function tls must give ${PEM_OBJECT}`;
+  if (!isTls(tls)) throw new TypeError(`the function tls must give ${PEM_OBJECT}`);
+  const unknown = Object.keys(tls).find((name) => !Object.hasOwn(TLS_OPTIONS, name));
+  if (unknown !== undefined) throw new TypeError(`the function tls must give ${PEM_OBJECT}, and no "${unknown}"`);
+  const problem = tlsProblem(tls);
   if (problem !== undefined) throw new TypeError(problem);
   return tls;
 }

@@ -2,7 +2,7 @@
 
 import { assertEquals, assertMatch } from "@std/assert";
 import { serve } from "../../server.ts";
-import { Certificates } from "../production/certificates.ts";
+import { Certificates, pemOf } from "../production/certificates.ts";
 import { Folder, testWith } from "../production/programs.ts";
 import { type Outcome, runScript } from "./scripts.ts";
 
@@ -119,7 +119,7 @@ testWith(["openssl"], "packlines:// speaks TLS, with the flags that it needs", a
   await using folder = await Folder.make();
   const authority = await certificates.selfSigned({ subject: "/CN=authority" });
   await folder.write("cert", authority.cert);
-  await using server = await serve({ port: 0, tls: await certificates.signedBy(authority) });
+  await using server = await serve({ port: 0, tls: pemOf(await certificates.signedBy(authority)) });
   const run = (...args: string[]) =>
     runScript("client", ["-u", `packlines://127.0.0.1:${server.port}`, ...args, "PING"], {
       permissions: ["--allow-net", "--allow-read"],

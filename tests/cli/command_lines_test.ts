@@ -5,7 +5,7 @@
 
 import { assert, assertEquals, assertMatch, assertNotMatch } from "@std/assert";
 import { serve } from "../support/demo_server.ts";
-import { Certificates } from "../production/certificates.ts";
+import { Certificates, pemOf } from "../production/certificates.ts";
 import { Folder, testWith } from "../production/programs.ts";
 import { runScript } from "./scripts.ts";
 
@@ -145,7 +145,7 @@ testWith(["openssl"], "what is wrong with certificates is told by flags and file
   ) {
     await folder.write(name, text);
   }
-  await using server = await serve({ port: 0, tls: own });
+  await using server = await serve({ port: 0, tls: pemOf(own) });
   const run = (...args: string[]) =>
     runScript("client", ["--port", String(server.port), ...args, "PING"], {
       permissions: ["--allow-net", "--allow-read"],

@@ -1,5 +1,6 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import { RETRY_BUDGET, RetryBudget } from "../../client/retries.ts";
+import { checkOptions } from "../../limits.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { newSeed, Random } from "../support/random.ts";
 
@@ -72,6 +73,7 @@ Deno.test("RetryBudget - in an outage of a minute, retries stay at a fifth of th
 Deno.test("RetryBudget - the option is an object of two figures", () => {
   const good = [{}, { perCall: 0 }, { perSecond: 0.5 }, { perCall: Infinity, perSecond: undefined }];
   const bad = [null, 1, [1], { perCall: -1 }, { perSecond: NaN }, { percall: 1 }, { perCall: "1" }];
-  assertEquals(good.map(RETRY_BUDGET.is), good.map(() => true));
-  assertEquals(bad.map(RETRY_BUDGET.is), bad.map(() => false));
+  const check = (retryBudget: unknown) => checkOptions({ retryBudget }, { retryBudget: RETRY_BUDGET });
+  for (const budget of good) check(budget);
+  for (const budget of bad) assertThrows(() => check(budget), Error, "Cannot use ");
 });

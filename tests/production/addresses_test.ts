@@ -2,6 +2,7 @@
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { connect, type ConnectOptions } from "../../client.ts";
+import { RpcError } from "../../errors.ts";
 import { createServer, run as runService, serve, type ServeOptions } from "../../server.ts";
 import { connectInMemory } from "../../testing.ts";
 import { serveOne } from "../support/serve_one.ts";
@@ -146,6 +147,11 @@ const REFUSED: [options: Record<string, unknown>, text: string][] = [
     { tls: { ca: new Uint8Array(1) } },
     "Cannot use an object as tls: it must be an object whose cert, key and ca are PEM text, or a function that gives one",
   ],
+  [{ tls: { Cert: "c", key: "k" } }, 'Cannot use "Cert" in tls: unknown option; the options are cert, key, ca'],
+  [
+    { tls: { cert: "c", key: "k", rejectUnauthorized: true } },
+    'Cannot use "rejectUnauthorized" in tls: unknown option',
+  ],
   [{ clock: null }, "Cannot use null as clock: it must be an object"],
   [{ commands: null }, "Cannot use null as commands: it must be an object"],
   [{ hostName: "::1" }, 'Cannot use "hostName": unknown option; the options are hostname, port, '],
@@ -161,6 +167,9 @@ const SERVERS_OWN: typeof REFUSED = [
 const CLIENTS_OWN: typeof REFUSED = [
   [{ port: 0 }, "Cannot use 0 as port: it must be a whole number from 1 to 65535"],
   [{ dial: "tcp" }, 'Cannot use "tcp" as dial: it must be a function'],
+  [{ retryBudget: { perSec: 1 } }, 'Cannot use "perSec" in retryBudget: unknown option; the options are perCall, '],
+  [{ retryBudget: { perCall: NaN } }, "Cannot use NaN as perCall in retryBudget: it must be a number from 0 up"],
+  [{ retryBudget: [] }, "Cannot use [] as retryBudget: it must be an object"],
   [{ sequenced: 1 }, "Cannot use 1 as sequenced: it must be true or false"],
   [{ onError: () => {} }, 'Cannot use "onError": unknown option; the options are '],
 ];
@@ -186,6 +195,14 @@ Deno.test("an option that is none of its values, or does not exist, is refused b
     await assertRejects(() => serve(options as ServeOptions), TypeError, "as options: it must be an object");
     await assertRejects(() => connect(options as ConnectOptions), TypeError, "as options: it must be an object");
   }
+});
+
+Deno.test("a misspelt name in what the function tls gives is refused by name, at both ends", async () => {
+  const tls = () => ({ Cert: "c", key: "k" }) as object as { cert: string; key: string };
+  const text = 'the function tls must give an object whose cert, key and ca are PEM text, and no "Cert"';
+  assertEquals((await assertRejects(() => serve({ port: 0, tls }), TypeError)).message, `Cannot use TLS: ${text}`);
+  const error = await assertRejects(() => connect({ port: 1, tls }), RpcError);
+  assertEquals(error.message, `CONNECTION_LOST: cannot reach 127.0.0.1:1: ${text}`);
 });
 
 Deno.test("options that exclude one another are refused by name, and none of them wins", async () => {

@@ -12,6 +12,11 @@ export interface Certificate {
   readonly keyPath: string;
 }
 
+/** What the option `tls` takes of it. */
+export function pemOf({ cert, key }: Certificate): { cert: string; key: string } {
+  return { cert, key };
+}
+
 /** What a certificate is to say. */
 export interface CertificateOptions {
   /** Whom it is for, as openssl writes it: `/O=Analytical/CN=ada`. */

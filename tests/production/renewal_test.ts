@@ -11,7 +11,7 @@ import type { ServerTls } from "../../types.ts";
 import { createServer, serve } from "../../server.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 import { PseudoTerminal, testInTerminal } from "../terminal/pseudo_terminal.ts";
-import { type Certificate, Certificates } from "./certificates.ts";
+import { type Certificate, Certificates, pemOf } from "./certificates.ts";
 import { childrenOf, Folder, Program, root, run, testWith } from "./programs.ts";
 
 const IN_USE = "packline: a new certificate is in use\n";
@@ -329,8 +329,9 @@ testWith(
   "renewal: renew() of a server asks its function again, and reports what it cannot use",
   async () => {
     await using there = await world("old", "renewed");
-    const { certificates, authority, made: [old, renewed] } = there;
-    const expired = await certificates.signedBy(authority, { days: -1 });
+    const { certificates, authority } = there;
+    const [old, renewed] = there.made.map(pemOf);
+    const expired = pemOf(await certificates.signedBy(authority, { days: -1 }));
     let give: () => ServerTls | Promise<ServerTls> = () => old;
     const errors: unknown[] = [];
     await using server = await serve({ port: 0, tls: () => give(), onError: (error) => errors.push(error) });
@@ -378,7 +379,7 @@ testWith(
 
 testWith(["openssl"], "renewal: a function that never answers holds up no later renewal, and no start", async () => {
   await using there = await world("old", "renewed");
-  const { made: [old, renewed] } = there;
+  const [old, renewed] = there.made.map(pemOf);
   const clock = new FakeClock();
   const never = () => new Promise<ServerTls>(() => {});
   let give: () => ServerTls | Promise<ServerTls> = () => old;
@@ -436,7 +437,7 @@ testWith(["openssl"], "renewal: a client asks its function at each dial, for ano
   const { certificates, authority, made: [old] } = there;
   const after = await certificates.selfSigned({ subject: "/CN=after" });
   const renewed = await certificates.signedBy(after, { subject: "/CN=renewed" });
-  let server = await serve({ port: 0, tls: old });
+  let server = await serve({ port: 0, tls: pemOf(old) });
   const { port } = server;
   let ca = authority.cert;
   let asked = 0;
@@ -452,7 +453,7 @@ testWith(["openssl"], "renewal: a client asks its function at each dial, for ano
   assertEquals([await ping(client), asked], ["PONG", 1]);
 
   await server.shutdown();
-  server = await serve({ port, tls: renewed });
+  server = await serve({ port, tls: pemOf(renewed) });
   await using _server = server;
   ca = "";
   const failing = await assertRejects(() => ping(client), RpcError);
