@@ -8,6 +8,7 @@
  */
 
 import type { Encoding } from "../codec/encode.ts";
+import { kindOf } from "../codec/errors.ts";
 import { MAX_SHORT_PAYLOAD_BYTES } from "../codec/frame.ts";
 import { BUILT_IN_NUMBERS, type Fields, type KnownControl, Settings } from "../codec/message.ts";
 import { Reader } from "../codec/reader.ts";
@@ -75,12 +76,19 @@ function checkFresh(name: string, items: ItemSource): void {
   hadByCalls.add(items);
 }
 
+/** Not every number is that of a command: 0 would be sent as a control message, which no server answers. */
+function checkName(name: unknown): void {
+  if (typeof name === "string" || Number.isSafeInteger(name) && name as number > 0) return;
+  const shown = typeof name === "number" ? name : kindOf(name);
+  throw new TypeError(`Cannot call ${shown}: a command is called by its name, as in call("PING")`);
+}
+
 /**
  * Encodes the request of a call.
  *
  * @param credit The initial credit of a stream.
  * @throws {RangeError} If the request is too large.
- * @throws {TypeError} If the parameters or `meta` cannot be sent, or an earlier call had the items.
+ * @throws {TypeError} If the name is none, the parameters or `meta` cannot be sent, or an earlier call had the items.
  */
 export function encodeCall(
   owner: GivenOwner,
@@ -89,6 +97,7 @@ export function encodeCall(
   options: MaybeItems<CallOptions>,
   credit?: number,
 ): Span {
+  checkName(name);
   const { sequenced, maxPayloadBytes } = owner.settings;
   const { meta, timeoutMs = owner.settings.policy.timeoutMs, items } = options;
   if (items !== undefined) checkFresh(name, items);
@@ -129,6 +138,7 @@ function encodeResumed(
  * @throws {TypeError} If they cannot be sent.
  */
 function copyParams(name: string, params: unknown, maxPayloadBytes: number): Fields {
+  checkName(name);
   try {
     const given = { cmd: name, params: params ?? {}, meta: undefined, credit: undefined };
     const { cmd: _, ...copy } = fieldsOf(encodeGiven(given, 0, maxPayloadBytes), 0);

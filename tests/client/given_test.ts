@@ -43,6 +43,29 @@ for (const maxInFlight of [128, 1]) {
   }
 }
 
+Deno.test("what cannot be a command is refused at once, and nothing is sent", async () => {
+  const passing: ClientMiddleware = (_call, next) => next();
+  for (const middleware of [[], [passing]]) {
+    using network = memoryNetwork();
+    await using client = await connect({ dial: () => network.dial(), middleware });
+    await using server = await ScriptedServer.accept(network);
+    const wrong: [name: unknown, shown: string][] = [
+      ...[[0, "0"], [-1, "-1"], [1.5, "1.5"], [NaN, "NaN"], [Infinity, "Infinity"]] as [number, string][],
+      ...[[null, "null"], [undefined, "undefined"], [{}, "an Object"], [() => {}, "a function"]] as [unknown, string][],
+    ];
+    for (const [name, shown] of wrong) {
+      const text = `Cannot call ${shown}: a command is called by its name, as in call("PING")`;
+      const call = await assertRejects(() => client.call(name as string), TypeError);
+      const stream = assertThrows(() => client.stream(name as string), TypeError);
+      assertEquals([call.message, stream.message], [text, text]);
+    }
+    const answer = client.call(16 as unknown as string);
+    assertEquals((await server.request()).cmd, 16);
+    await server.reply({ seq: 0, res: 1 });
+    assertEquals(await answer, 1);
+  }
+});
+
 Deno.test("an option that a call or a stream does not have is refused by its name, and nothing is sent", async () => {
   const passing: ClientMiddleware = (_call, next) => next();
   for (const middleware of [[], [passing]]) {

@@ -1,7 +1,7 @@
 /** The conformance kit, and the servers that it checks: packline's own passes, over TCP and as a program. */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { Certificates } from "../production/certificates.ts";
+import { Certificates, pemOf } from "../production/certificates.ts";
 import { Folder, testWith } from "../production/programs.ts";
 import { serve } from "../support/demo_server.ts";
 import { linesOf } from "./report.ts";
@@ -49,7 +49,7 @@ async function checkTransport(place: Place): Promise<void> {
 testWith(["openssl"], "the kit checks a server over TLS", async () => {
   await using certificates = await Certificates.begin();
   const authority = await certificates.selfSigned({ subject: "/CN=authority" });
-  const tls = await certificates.signedBy(authority);
+  const tls = pemOf(await certificates.signedBy(authority));
   await using server = await serve({ port: 0, tls, logLevel: "error", onError: () => {} });
   await checkTransport({ hostname: "127.0.0.1", port: server.port, tls: { caCerts: [authority.cert] } });
 
