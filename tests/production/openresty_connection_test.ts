@@ -622,3 +622,34 @@ testInLua("a promise that no server takes is refused", async (world) => {
   );
   assertEquals(said, Array(2).fill("alive must be 1000 to 3600000 (ms)"));
 });
+
+testInLua("numbers of the environment, which are text, configure a client", async (world) => {
+  await using server = await serve({ port: 0 });
+  const said = await saidBy(
+    world,
+    server.port,
+    `
+    local options = { port = "${server.port}", bytes_max = "60000", alive = "5000", pool_size = "4", keepalive = "60000" }
+    local texts = packline.new(options)
+    for _ = 1, 2 do say(tell(texts:call("PING"))) end
+    say(tell(texts:connection():call("PING")))
+    say(type(options.port))`,
+  );
+  assertEquals(said, ["PONG", "PONG", "PONG", "string"]);
+});
+
+testInLua("no connection is kept in a pool of 0, or for 0 ms", async (world) => {
+  await using server = await serve({ port: 0 });
+  const said = await saidBy(
+    world,
+    server.port,
+    `
+    for _, option in ipairs { "pool_size", "keepalive" } do
+      local forgetful = packline.new { port = ${server.port}, [option] = 0 }
+      say(tell(forgetful:call("PING")))
+      say(tell(forgetful:call("PING")))
+    end`,
+  );
+  assertEquals(said, Array(4).fill("PONG"));
+  assertEquals(accepted(server), 4);
+});

@@ -117,18 +117,27 @@ local packline = {
 
 -- The options of packline.new(). A name with a slip in it would leave the default, such as the host 127.0.0.1.
 local KINDS = {
-  host = "string", port = "number", path = "string", servers = "table", tls = "any",
-  timeout = "number", bytes_max = "number", pool_size = "number", keepalive = "number", alive = "number",
+  host = "string", port = "integer", path = "string", servers = "table", tls = "any",
+  timeout = "number", bytes_max = "integer", pool_size = "integer", keepalive = "number", alive = "integer",
 }
 
+-- Returns the options with all numbers as numbers: from the environment, they are text.
 local function check(options)
-  for name, value in pairs(options) do
-    local kind, given = KINDS[name], type(value)
+  local checked = {}
+  for name, given in pairs(options) do
+    local kind, value = KINDS[name], given
     if not kind then error('there is no option "' .. tostring(name) .. '"', 3) end
-    if kind == "number" then value = tonumber(value) end -- of the environment it is text
-    local is_sound = kind == "any" or type(value) == kind and value == value
-    if not is_sound then error(name .. " must be a " .. kind .. ", and is " .. (value ~= value and "nan" or "a " .. given), 3) end
+    local is_number = kind == "number" or kind == "integer"
+    if is_number then value = tonumber(given) or given end
+    local is_sound = kind == "any" or type(value) == (is_number and "number" or kind) and value == value
+    if kind == "integer" and is_sound then is_sound = value % 1 == 0 end -- also no infinity
+    if not is_sound then
+      local shown = is_number and type(value) == "number" and tostring(value) or "a " .. type(given)
+      error(name .. " must be " .. (kind == "integer" and "an " or "a ") .. kind .. ", and is " .. shown, 3)
+    end
+    checked[name] = value
   end
+  return checked
 end
 
 -- "a.internal:1235", "[::1]:1235", "unix:/run/packline.sock"; without a port it is 1235.
@@ -169,7 +178,7 @@ local budgets = {} -- of retries, by the names of the servers together
 
 -- A client: addresses and options. It has no connection, so one can serve all requests of a worker.
 function packline.new(options)
-  check(options)
+  options = check(options)
   local client = setmetatable({
     timeout = options.timeout or 30000, -- ms
     bytes_max = options.bytes_max or messages.SHORT_BYTES_MAX, -- of a payload, both ways; larger ones need long frames

@@ -71,8 +71,11 @@ if ngx then
     return socket, reused
   end
 
-  -- Keeps a connection for a later call, if there is room.
-  function sockets.keep(client, _, socket) return socket:setkeepalive(client.keepalive, client.pool_size) end
+  -- Keeps a connection for a later call, if there is room. For nginx, a pool of 0 is an error, and 0 ms are no limit.
+  function sockets.keep(client, _, socket)
+    if client.pool_size < 1 or client.keepalive < 1 then return nil end
+    return socket:setkeepalive(client.keepalive, client.pool_size)
+  end
 
   function sockets.send(link, bytes, ms)
     link.socket:settimeout(ms)
