@@ -380,12 +380,15 @@ testWith(
     print(refused { servers = { 5 } })
     print(refused { timeout = 0 / 0 })
     print(refused { alive = "soon" })
+    print(refused { alive = "1500.5" })
+    print(refused { bytes_max = math.huge })
     local client = packline.new { port = "1", timeout = "1000" } -- of the environment
     local function failure(params, options) return tostring(select(2, client:call("ECHO", params, options))) end
     print(failure("text"))
     print(failure({}, { meta = "text" }))
     print(failure({}, { timeout = 0 / 0 }))
-    print(failure({}, { timeout = "soon" }))`;
+    print(failure({}, { timeout = "soon" }))
+    print(failure({ value = packline.binary {} }))`;
     const { text } = await run("luajit", ["-e", code]);
     assertEquals(text.trimEnd().split("\n"), [
       'there is no option "hostname"',
@@ -393,11 +396,14 @@ testWith(
       "servers must be a table, and is a string",
       "a server must be text, and is a number",
       "timeout must be a number, and is nan",
-      "alive must be a number, and is a string",
+      "alive must be an integer, and is a string",
+      "alive must be an integer, and is 1500.5",
+      "bytes_max must be an integer, and is inf",
       "INVALID_PARAMS: params must be a table, and is a string",
       "INVALID_PARAMS: meta must be a table, and is a string",
       "INVALID_PARAMS: timeout must be a number of milliseconds, and is nan",
       "INVALID_PARAMS: timeout must be a number of milliseconds, and is soon",
+      "INVALID_PARAMS: packline.binary() takes a string, and was given a table",
     ]);
   },
 );

@@ -83,7 +83,11 @@ local depth = 0
 
 function packers.table(buffer, value)
   local kind = getmetatable(value)
-  if kind == Binary then return packers.binary(buffer, value.bytes) end
+  if kind == Binary then
+    local given = type(value.bytes)
+    if given ~= "string" then error("packline.binary() takes a string, and was given a " .. given) end
+    return packers.binary(buffer, value.bytes)
+  end
   if kind == Null then return packers["nil"](buffer) end
   if depth == DEPTH_MAX then error("more than " .. DEPTH_MAX .. " tables in one another, or a table in itself") end
   depth = depth + 1
