@@ -2,7 +2,7 @@
 
 import { assertEquals, assertMatch } from "@std/assert";
 import { encode } from "../support/msgpack.ts";
-import { command, type ListeningServer } from "../../mod.ts";
+import { command, connect, type ListeningServer } from "../../mod.ts";
 import { serve } from "../support/demo_server.ts";
 import { frame } from "../support/wire.ts";
 import {
@@ -546,6 +546,36 @@ testWith(NGINX_PACKAGES, "in nginx, set_keepalive() gives the connection to the 
   assertEquals(await get("/"), "PONG PONG");
   assertEquals(accepted(server), 2);
   while (server.holds[0] === "held") await get("/");
+});
+
+testWith(NGINX_PACKAGES, "in nginx, a connection of another request is refused as long as that goes on", async () => {
+  await using server = await serveHolds();
+  await using owned = new AsyncDisposableStack();
+  const { url } = await startLua(
+    owned,
+    `location / {
+      content_by_lua_block {
+        local _, reply = pcall(shared.call, shared, ngx.var.arg_cmd)
+        ngx.print(type(reply) == "table" and reply.res or reply)
+      }
+    }`,
+    {
+      http: `init_worker_by_lua_block {
+        shared = require("resty.packline").new { port = ${server.port} }:connection() -- a mistake
+      }`,
+    },
+  );
+  const get = async (cmd: string) => await (await fetch(`${url}/?cmd=${cmd}`)).text();
+  await using other = await connect({ port: server.port });
+  const held = get("HOLD");
+  while (server.holds.length === 0) await other.call.PING();
+  assertEquals(
+    await get("PING"),
+    "this connection belongs to another request or timer; make one for each by client:connection()",
+  );
+  await other.call.RELEASE();
+  assertEquals(await held, "held");
+  assertEquals(await get("PING"), "PONG"); // nginx has closed it, and this call opens another
 });
 
 testWith(LUAJIT_PACKAGES, "under LuaJIT, set_keepalive() closes: nobody would read the notices", async () => {

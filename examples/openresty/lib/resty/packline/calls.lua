@@ -177,6 +177,7 @@ function Call:find_shared()
   end
   local link = client.links[#client.links]
   if not link or link.leaving then return nil end
+  sockets.check_owner(link)
   if link.open == 0 and sockets.now() - link.heard_at > REST_MS then link:step({}, sockets.now()) end
   if not link.failure and not link.leaving then return link end
 end

@@ -77,6 +77,13 @@ if ngx then
     return socket:setkeepalive(client.keepalive, client.pool_size)
   end
 
+  -- Refuses a connection of another request that goes on: its socket would raise "bad request", in a task too.
+  function sockets.check_owner(link)
+    if not pcall(link.socket.receive, link.socket, 0) then
+      error("this connection belongs to another request or timer; make one for each by client:connection()", 0)
+    end
+  end
+
   function sockets.send(link, bytes, ms)
     link.socket:settimeout(ms)
     return link.socket:send(bytes)
@@ -147,6 +154,8 @@ else
     if not server.path then socket:setoption("tcp-nodelay", true) end
     return socket, false
   end
+
+  function sockets.check_owner() end
 
   -- A shared connection has asked for notices, which are not read in this pool.
   function sockets.keep(client, server, socket)
