@@ -9,10 +9,10 @@ import type { OptionKind } from "../limits.ts";
 /** In the list: every page. */
 const ANY = "*";
 
-/** Whether a text is an origin as browsers write it, or the text for every page. */
+/** Whether a text is an origin as browsers write it, or the text for every page. A star in a name would allow no page. */
 export function isOrigin(text: string): boolean {
   if (text === ANY) return true;
-  if (!/^[a-z][a-z0-9+.-]*:\/\/[^\s\/?#@]+$/.test(text)) return false;
+  if (!/^[a-z][a-z0-9+.-]*:\/\/[^\s\/?#@*]+$/.test(text)) return false;
   return !/^https?:/.test(text) || URL.canParse(text) && new URL(text).origin === text;
 }
 
