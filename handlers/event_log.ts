@@ -121,7 +121,7 @@ export class EventLog {
 /** Returns a function that writes lines to stderr. It reports dropped lines in the same format. */
 export function writerOf(style: LogStyle): (line: string) => void {
   const dropped = (count: number) =>
-    logLine({ event: "lines_dropped", message: `dropped ${count} lines: stderr was blocked` }, style);
+    logLine({ event: "lines_dropped", message: `dropped ${count} lines: stderr was blocked or full` }, style);
   return (line) => standardError.write(line, dropped);
 }
 

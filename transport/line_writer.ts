@@ -3,8 +3,8 @@
  * with them all connections of a server.
  *
  * In: lines. Out: the same lines in order, written asynchronously, each in one piece if it has at most 4 KiB. While the
- * output is blocked, some lines are kept; the rest are dropped and counted, and the count is written later. Refused:
- * nothing.
+ * output is blocked, some lines are kept; the rest are dropped and counted, and so are lines that cannot be written, as on
+ * a full disk. The count is written later. Refused: nothing.
  */
 
 import { isNamed, writeToStderr } from "./runtime.ts";
@@ -37,9 +37,9 @@ export async function writeText(text: string, write: (bytes: Uint8Array) => Prom
   await writeBytes(new TextEncoder().encode(text), write);
 }
 
-/** Writes all of a text that ends with a newline, in parts that another process does not interrupt. */
-async function writeLines(text: string, write: (bytes: Uint8Array) => Promise<number>): Promise<void> {
-  for (let bytes = new TextEncoder().encode(text); bytes.length > 0;) {
+/** Writes bytes that end with a newline, in parts that another process does not interrupt. */
+async function writeLines(lines: Uint8Array, write: (bytes: Uint8Array) => Promise<number>): Promise<void> {
+  for (let bytes = lines; bytes.length > 0;) {
     const end = (bytes.lastIndexOf(NEWLINE, WHOLE_BYTES - 1) + 1) || bytes.indexOf(NEWLINE) + 1;
     await writeBytes(bytes.subarray(0, end), write);
     bytes = bytes.subarray(end);
@@ -62,6 +62,8 @@ export class LineWriter {
   readonly #write: (bytes: Uint8Array) => Promise<number>;
   #waiting = "";
   #leftOut = 0;
+  /** Whether the output ends inside a line, because the disk was full there. */
+  #isCut = false;
   #noteOf: (count: number) => string;
   #writing: Promise<void> | undefined;
 
@@ -71,7 +73,7 @@ export class LineWriter {
    */
   constructor(name: string, write: (bytes: Uint8Array) => Promise<number>) {
     this.#write = write;
-    this.#noteOf = (count) => `packline: dropped ${count} lines: ${name} was blocked`;
+    this.#noteOf = (count) => `packline: dropped ${count} lines: ${name} was blocked or full`;
   }
 
   /**
@@ -101,17 +103,33 @@ export class LineWriter {
 
   async #writeAll(): Promise<void> {
     while (this.#waiting !== "") {
-      const note = this.#leftOut === 0 ? "" : `${this.#noteOf(this.#leftOut)}\n`;
-      const text = this.#waiting + note;
+      const text = this.#waiting;
+      const leftOut = this.#leftOut;
       this.#waiting = "";
-      this.#leftOut = 0;
-      try {
-        await writeLines(text, this.#write);
-      } catch {
-        // The output is closed. There is nowhere else to report this.
-      }
+      const lost = await this.#tryToWrite(text);
+      this.#leftOut += lost;
+      if (lost > 0 || leftOut === 0) continue;
+      if (await this.#tryToWrite(`${this.#noteOf(leftOut)}\n`) === 0) this.#leftOut -= leftOut;
     }
     this.#writing = undefined;
+  }
+
+  /** Writes lines, after the end of one that was cut. Returns how many could not be written. */
+  async #tryToWrite(text: string): Promise<number> {
+    const bytes = new TextEncoder().encode(this.#isCut ? `\n${text}` : text);
+    let written = 0;
+    try {
+      await writeLines(bytes, async (part) => {
+        const size = await this.#write(part);
+        written += size;
+        return size;
+      });
+    } catch {
+      // The output is closed or full. There is nowhere else to report this.
+    }
+    const unwritten = bytes.subarray(Math.max(written, this.#isCut ? 1 : 0));
+    if (written > 0) this.#isCut = bytes[written - 1] !== NEWLINE;
+    return unwritten.filter((byte) => byte === NEWLINE).length;
   }
 }
 

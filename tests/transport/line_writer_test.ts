@@ -103,10 +103,10 @@ Deno.test("LineWriter - what an output that stands still does not take is counte
   await output.takeAll();
   const kept = output.text.split("\n").filter((each) => each === line).length;
   assertEquals(kept, 1_025); // the one in the write, and 1 MiB
-  assert(output.text.endsWith(`\npackline: dropped ${3_000 - kept} lines: stderr was blocked\n`));
+  assert(output.text.endsWith(`\npackline: dropped ${3_000 - kept} lines: stderr was blocked or full\n`));
   writer.write("later");
   await output.take();
-  assert(output.text.endsWith("stderr was blocked\nlater\n"));
+  assert(output.text.endsWith("stderr was blocked or full\nlater\n"));
 });
 
 Deno.test("LineWriter - the end of a program waits for a while, and no longer", async () => {
@@ -130,4 +130,34 @@ Deno.test("LineWriter - an output that is closed loses its lines, and ends nothi
   writer.write("two");
   await writer.flush();
   assertEquals(writes, 2);
+});
+
+Deno.test("LineWriter - what a full disk does not take is counted, and the line that it cuts spoils no other", async () => {
+  let text = "";
+  let room = 0;
+  const writer = new LineWriter("stderr", (bytes) => {
+    const size = Math.min(room, bytes.length);
+    if (size === 0) return Promise.reject(new Error("No space left on device"));
+    room -= size;
+    text += new TextDecoder().decode(bytes.subarray(0, size));
+    return Promise.resolve(size);
+  });
+  const write = async (...lines: string[]) => {
+    for (const line of lines) writer.write(line);
+    await writer.flush();
+  };
+  room = 10;
+  await write("first", "second");
+  await write("third", "fourth");
+  assertEquals(text, "first\nseco");
+  room = 1_000;
+  await write("fifth");
+  assertEquals(text, "first\nseco\nfifth\npackline: dropped 3 lines: stderr was blocked or full\n");
+  room = 6;
+  await write("sixth", "seventh");
+  room = 7;
+  await write("eighth", "ninth");
+  room = 1_000;
+  await write("tenth");
+  assert(text.endsWith("sixth\neighth\ntenth\npackline: dropped 2 lines: stderr was blocked or full\n"), text);
 });
