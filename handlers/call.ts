@@ -298,7 +298,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
 
   /** Whether its last reply needs a mark, for a caller that grants credit: it could be that of a call without a stream. */
   get #isEmptyStream(): boolean {
-    if (this.itemBytes > 0 || this.#credit === undefined) return false;
+    if (this.#credit === undefined || this.itemBytes > 0) return false;
     return this.state === "streaming" || isStreaming(this.entry.command); // a middleware may have answered it
   }
 
