@@ -16,6 +16,12 @@ import { validated } from "./validation.ts";
 /** What a caller may send before it is granted more (PROTOCOL.md, "Streams from the caller"). */
 const FIRST_ITEMS = 1;
 
+/**
+ * The size of an item before the first one shows it, at least: the caller is granted one more, which always has room.
+ * As objects, items can take many times their bytes.
+ */
+const UNKNOWN_ITEM_BYTES = 2 * 1024 * 1024;
+
 /** For an item, or the end of a stream, if the call has no stream or its stream has ended. */
 export const NOT_WANTED = new RpcError("INVALID_MESSAGE", "the call has no open stream for this message");
 
@@ -56,7 +62,7 @@ export class CallerItems {
   readonly #queue: ItemQueue;
 
   constructor({ held, maxItemBytes, schema, grant, rest }: ItemsOptions) {
-    const window = new ItemWindow(held, DEFAULT_CREDIT, maxItemBytes);
+    const window = new ItemWindow(held, DEFAULT_CREDIT, Math.max(maxItemBytes, UNKNOWN_ITEM_BYTES));
     this.#held = held;
     this.#queue = new ItemQueue(window, grant);
     this.reader = new ItemReader(this.#queue, schema, rest);

@@ -24,6 +24,21 @@ Deno.test("items - for a handler that stops taking, what the caller may send sta
   assert(heldBytes >= MIB && heldBytes <= 4 * MIB, `${heldBytes} B are held`);
 });
 
+Deno.test("items - as many as are granted before the first one shows their size have room, also if they are heavy", async () => {
+  const clock = new FakeClock();
+  await using served = new ServedCalls({ clock });
+  const { peer, reading } = served;
+  const numbers = item(new Array(100_000).fill(7)); // 100 KB, which count as 3 MB of memory
+  await peer.send(upload("READ"));
+  const first = reading.take();
+  const { credit } = await readGrants(peer);
+  const sent = peer.send(...new Array(1 + credit).fill(numbers));
+  assertEquals((await first).done, false);
+  for (let second = 0; second < 3; second++) await clock.advance(1_000);
+  await sent;
+  assertEquals(await peer.readReady(), [], "none is refused");
+});
+
 Deno.test("items - sizes that jump from 10 B to 1 MiB stop the intake for a second, and then their call", async () => {
   const clock = new FakeClock();
   await using served = new ServedCalls({ clock, maxPayloadBytes: 2 * MIB });
