@@ -137,6 +137,8 @@ export async function converse(chunks: Uint8Array[], serve: Serve = serveOne): P
     commands: COMMANDS,
     clock,
     onError: (error) => void errors.push(error),
+    // The end of a server waits for its lines in the log, in real time.
+    logLevel: "error",
     // The fuzz is one peer that does nothing but harm, and has no time in which to do it.
     maxStrikes: 100_000,
     frameTimeoutMs: MAX_TIMER_MS,
