@@ -95,5 +95,5 @@ export async function run(options: RunOptions = {}): Promise<number> {
 
 if (import.meta.main) {
   // Not awaited: a module of commands may import this one, and would then wait for it forever.
-  import("./cli/serve.ts").then(async ({ main }) => Deno.exit(await main(Deno.args)));
+  import("./cli/serve.ts").then(async ({ main, endWith }) => endWith(await main(Deno.args)));
 }

@@ -61,10 +61,17 @@ export async function runOwnService(options: RunOptions): Promise<number> {
     flags: {},
     worker: () => ({ flags: [...inheritedFlags(), ...options.workerFlags ?? []], args: Deno.args }),
   }, options.args ?? Deno.args);
-  Deno.exitCode = code;
-  // A handler that ignores its signal, or an open connection to a database, must not keep the process alive.
-  Deno.unrefTimer(setTimeout(() => Deno.exit(code), END_MS));
+  endWith(code);
   return code;
+}
+
+/**
+ * Lets the process end, and ends it if something still keeps it alive: a handler that ignores its signal, or an open
+ * connection to a database. Not at once by `Deno.exit()`, which may never return while the runtime exports metrics.
+ */
+export function endWith(code: number): void {
+  Deno.exitCode = code;
+  Deno.unrefTimer(setTimeout(() => Deno.exit(code), END_MS));
 }
 
 /**

@@ -241,6 +241,26 @@ Deno.test("docs/telemetry.md lists the attributes of spans and the metrics that 
   assertEquals(await documented("Metrics"), [...collector.metrics.keys()].sort());
 });
 
+Deno.test("the program server.ts ends by its signal, also while metrics are exported", async () => {
+  await using collector = new Collector();
+  const server = new URL("../server.ts", import.meta.url).pathname;
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", "--no-check", "--allow-net=127.0.0.1", server, "--port", "0"],
+    env: { ...collector.env, OTEL_METRIC_EXPORT_INTERVAL: "1" },
+    stdout: "piped",
+    stderr: "null",
+  }).spawn();
+  const output = child.stdout.getReader();
+  await output.read(); // it listens, and to signals too
+  await collector.until(() => collector.metrics.has("packline.server.connections"));
+  child.kill("SIGTERM");
+  const late = setTimeout(() => child.kill("SIGKILL"), 30_000);
+  const { code, signal } = await child.status;
+  clearTimeout(late);
+  await output.cancel();
+  assertEquals([code, signal], [0, null]);
+});
+
 Deno.test("where OpenTelemetry is off, nothing is made and meta is what the caller gives", async () => {
   assertEquals([clientTelemetry, serverTelemetry], [undefined, undefined]);
   await using collector = new Collector();
