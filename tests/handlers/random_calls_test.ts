@@ -1,6 +1,7 @@
 /**
  * Random calls, streams, uploads, cancels, deadlines and ends, in any order. Afterwards no place and no memory is taken,
- * every request has had one reply, and every call one line of the access log.
+ * every request has had one reply, and every call one line of the access log. STATS, TAP and the callers have seen the same
+ * outcomes.
  */
 
 import { assert, assertEquals } from "@std/assert";
@@ -8,6 +9,7 @@ import { accessLog } from "../../handlers/access_log.ts";
 import { command, type Context, type Middleware } from "../../handlers/command.ts";
 import { PacklineServer } from "../../handlers/server.ts";
 import { type ServerOptions, ServerState } from "../../handlers/server_state.ts";
+import type { TappedCall, Taps } from "../../handlers/tap.ts";
 import type { ServerNetwork } from "../../transport/listen.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 import { memoryPeer, type Peer, settle } from "../support/peers.ts";
@@ -19,6 +21,16 @@ const STEPS_A_SERVER = 500;
 const MAX_IN_FLIGHT = 3;
 const MAX_IN_FLIGHT_TOTAL = 10;
 
+/** The outcomes that TAP tells and STATS has for no command: refusals, and calls whose callers have gone. */
+const NOT_COUNTED = new Set(["BAD_FRAME", "CONNECTION_LOST", "INVALID_MESSAGE", "SHUTTING_DOWN"]);
+
+/** How often there is each outcome: a code, or `ok`. */
+function tally(codes: Iterable<string | null | undefined>): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const code of codes) counts[code ?? "ok"] = (counts[code ?? "ok"] ?? 0) + 1;
+  return counts;
+}
+
 /** A client and what it expects. */
 class Caller {
   readonly peer: Peer;
@@ -28,8 +40,11 @@ class Caller {
   seq = 0;
   /** Whether it has sent or got an end. */
   isLeaving = false;
+  /** The codes of its replies. */
+  readonly codes: (string | undefined)[] = [];
 
-  constructor(peer: Peer) {
+  /** @param name Its address at the server. */
+  constructor(peer: Peer, readonly name: string) {
     this.peer = peer;
   }
 
@@ -43,6 +58,7 @@ class Caller {
     for (const reply of this.peer.takeReady()) {
       if (reply.more || reply.credit !== undefined || reply.going !== undefined) continue;
       if (reply.err === "BAD_FRAME") this.isLeaving = true;
+      else this.codes.push(reply.err as string | undefined);
       if (reply.seq === undefined) this.dueInOrder--;
       else assert(this.due.delete(reply.seq as number), `a second reply: ${Deno.inspect(reply)}`);
     }
@@ -62,6 +78,9 @@ class World {
   begun = 0;
   /** Lets parts of handlers go on. */
   readonly gates: ((error?: Error) => void)[] = [];
+  /** What TAP tells of each call. */
+  readonly told: TappedCall[] = [];
+  readonly #tap: ReturnType<Taps["open"]>;
   readonly #running = new Map<object, number>();
   #total = 0;
 
@@ -84,7 +103,15 @@ class World {
       onError() {},
     };
     this.state = new ServerState(options);
+    this.#tap = this.state.registry.taps.open({ command: undefined, slowMs: 0 });
+    this.#watch();
     this.server = new PacklineServer(this.state, options, {} as ServerNetwork);
+  }
+
+  /** Lets TAP tell of every call. */
+  #watch(): void {
+    this.state.registry.taps.gather(this.#tap);
+    this.#tap.room = Infinity;
   }
 
   /** Waits until the test lets it go on, or fail. */
@@ -196,7 +223,8 @@ class World {
 
   connect(): void {
     const [peer, there] = memoryPeer();
-    const caller = new Caller(peer);
+    const caller = new Caller(peer, `caller ${this.state.counts.connectionsAccepted}`);
+    Object.assign(there, { peer: caller.name });
     this.callers.push(caller);
     void this.server.accept(there).then(() => caller.isLeaving = true);
   }
@@ -311,8 +339,34 @@ class World {
     assertEquals([load.handlers, load.bytes, this.gates.length], [0, 0, 0], "handlers, bytes and gates");
     assertEquals(inFlight.filter((text) => !text.endsWith(" 0")), []);
     assertEquals(this.lines, this.begun, "lines of the access log");
+    const report = this.#tap.report();
+    this.#watch();
+    this.told.push(...report.calls);
+    assertEquals(report.leftOut, 0);
     for (const caller of this.callers) {
-      if (!caller.isLeaving) assertEquals([[...caller.due], caller.dueInOrder], [[], 0]);
+      if (caller.isLeaving) continue;
+      assertEquals([[...caller.due], caller.dueInOrder], [[], 0]);
+      const told = this.told.filter(({ peer }) => peer === caller.name);
+      assertEquals(tally(caller.codes), tally(told.map(({ code }) => code)), caller.name);
+    }
+    this.#compareCounts();
+  }
+
+  /** Fails if STATS counts other outcomes than TAP tells. */
+  #compareCounts(): void {
+    const { commands, refused } = this.state.report.statistics();
+    const counted: Record<string, number> = { CMD_NOT_FOUND: refused.unknownCommand, OVERLOADED: refused.overloaded };
+    const add = (code: string, calls: number) => counted[code] = (counted[code] ?? 0) + calls;
+    for (const { calls, errors } of Object.values(commands)) {
+      add("ok", calls);
+      for (const [code, failed] of Object.entries(errors)) {
+        add(code, failed);
+        add("ok", -failed);
+      }
+    }
+    const told = tally(this.told.map(({ code }) => code));
+    for (const code of new Set([...Object.keys(counted), ...Object.keys(told)])) {
+      if (!NOT_COUNTED.has(code)) assertEquals(counted[code] ?? 0, told[code] ?? 0, code);
     }
   }
 }
