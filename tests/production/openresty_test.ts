@@ -388,7 +388,8 @@ testWith(
     print(failure({}, { meta = "text" }))
     print(failure({}, { timeout = 0 / 0 }))
     print(failure({}, { timeout = "soon" }))
-    print(failure({ value = packline.binary {} }))`;
+    print(failure({ value = packline.binary {} }))
+    print(failure({}, { timeoutMs = 1000 }))`;
     const { text } = await run("luajit", ["-e", code]);
     assertEquals(text.trimEnd().split("\n"), [
       'there is no option "hostname"',
@@ -404,6 +405,7 @@ testWith(
       "INVALID_PARAMS: timeout must be a number of milliseconds, and is nan",
       "INVALID_PARAMS: timeout must be a number of milliseconds, and is soon",
       "INVALID_PARAMS: packline.binary() takes a string, and was given a table",
+      'INVALID_PARAMS: a call has no option "timeoutMs"',
     ]);
   },
 );

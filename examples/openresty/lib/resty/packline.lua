@@ -23,8 +23,8 @@ math.huge no limit), `meta`, `idempotent`, `items` (a list, or a function that r
 `credit` (how many items may be on their way). Out: the reply as a table; or nil and a failure: `code`, `msg`, `data`,
 `retryable`, which means that the command was certainly not started, and `after` (ms), if the server says when to try
 again. TIMEOUT and CONNECTION_LOST mean that there is no reply. `stream.id` is the id of the last item that had one.
-Refused: options that cannot be used, by an error; parameters and items that cannot be sent (INVALID_PARAMS), and
-invalid replies (BAD_REPLY). All other codes come from the server. In a phase of nginx without cosockets, a call fails
+Refused: options of a client that cannot be used, by an error; options, parameters and items of a call that cannot be
+used (INVALID_PARAMS), and invalid replies (BAD_REPLY). All other codes come from the server. In a phase of nginx without cosockets, a call fails
 with CONNECTION_LOST, whose text says what to do.
 
 Each call of a client has its own connection. The connection returns to the pool only after a valid, complete reply, and

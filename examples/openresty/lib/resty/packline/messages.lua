@@ -14,6 +14,7 @@ local LONG_MARK = "\31\31" -- the beginning of a long frame
 local DEPTH_MAX = 64 -- tables in one another, including the message
 local INTEGER_MAX = 2 ^ 53 - 1 -- lua-MessagePack packs numbers from here as floats
 local RESERVED = { cmd = true, seq = true, ttl = true, meta = true, credit = true }
+local OPTIONS = { timeout = true, meta = true, idempotent = true, items = true, credit = true } -- of a call
 
 local messages = { SHORT_BYTES_MAX = SHORT_BYTES_MAX }
 
@@ -138,7 +139,11 @@ end
 
 -- The part of a request that belongs to its caller. It is packed when the call is made: the call may be sent again when
 -- the caller has long changed its tables.
-function messages.to_request(meta, params)
+function messages.to_request(options, params)
+  for name in pairs(options) do
+    if not OPTIONS[name] then fail("INVALID_PARAMS", 'a call has no option "' .. tostring(name) .. '"') end
+  end
+  local meta = options.meta
   for name, given in pairs { meta = meta, params = params } do
     if type(given) ~= "table" then fail("INVALID_PARAMS", name .. " must be a table, and is a " .. type(given)) end
   end
