@@ -296,18 +296,30 @@ export interface OptionKind {
 /** The kinds of options that are not limits. */
 export const OPTION_KINDS: Readonly<
   Record<
-    "any" | "boolean" | "function" | "functions" | "grace" | "object" | "string" | "texts" | "workers",
+    | ("any" | "boolean" | "commands" | "function" | "functions" | "grace" | "number" | "object" | "signal" | "string")
+    | ("texts" | "workers"),
     OptionKind
   >
 > = {
   any: { is: () => true, must: "" }, // its range is checked elsewhere
   boolean: { is: (value) => typeof value === "boolean", must: "be true or false" },
+  commands: {
+    // A Map, or the promise of a module, has no commands by name.
+    is: (value) => OPTION_KINDS.object.is(value) && !(Symbol.iterator in Object(value)) && !isThenable(value),
+    must: "be an object with the commands by name, as { GREET: command(…) }",
+  },
   function: { is: (value) => typeof value === "function", must: "be a function" },
   functions: {
     is: (value) => Array.isArray(value) && value.every((each) => typeof each === "function"),
     must: "be an array of functions",
   },
+  // Its range is checked where it is used. A symbol or an object may have no text for that error.
+  number: { is: (value) => typeof value !== "object" && typeof value !== "symbol", must: "be a number" },
   object: { is: (value) => typeof value === "object" && value !== null && !Array.isArray(value), must: "be an object" },
+  signal: {
+    is: (value) => typeof (value as AbortSignal | null)?.addEventListener === "function" && "aborted" in Object(value),
+    must: "be an AbortSignal",
+  },
   string: { is: (value) => typeof value === "string", must: "be a string" },
   texts: {
     is: (value) => Array.isArray(value) && value.every((each) => typeof each === "string"),
@@ -360,6 +372,11 @@ export function checkOptions(options: object, kinds: Readonly<Record<string, Opt
     const text = `Cannot use ${shown(value)} as ${name}${inPlace}: it must ${must}`;
     throw typeof value === "number" ? new RangeError(text) : new TypeError(text);
   }
+}
+
+/** Whether a value is a promise: its options are not there yet. */
+export function isThenable(value: unknown): boolean {
+  return typeof (value as PromiseLike<unknown> | null)?.then === "function";
 }
 
 /** How much of an array is shown: one element of it may be what is wrong. */

@@ -7,6 +7,7 @@
  */
 
 import { RpcError } from "../errors.ts";
+import { checkOptions, OPTION_KINDS } from "../limits.ts";
 import { countCode, Fifo, OTHER_CODES } from "../session/collections.ts";
 import type { Clock, Timer } from "../transport/clock.ts";
 
@@ -175,7 +176,8 @@ class Signals implements Watcher {
     if (others) {
       others.add(abortable);
     } else {
-      signal.addEventListener("abort", this.#onAbort, { once: true }); // throws if it is no signal
+      checkOptions({ signal }, { signal: OPTION_KINDS.signal }); // a middleware comes before the check of a call
+      signal.addEventListener("abort", this.#onAbort, { once: true });
       this.#watched.set(signal, new Set([abortable]));
     }
   }

@@ -32,7 +32,7 @@ import {
   textOf,
   WEB_SOCKET_URL,
 } from "../transport/address.ts";
-import { type Clock, systemClock } from "../transport/clock.ts";
+import { CLOCK, type Clock, systemClock } from "../transport/clock.ts";
 import { type ClientTls, TLS, type TlsSource } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { AnyCommands, Listed, Served } from "./call_types.ts";
@@ -195,6 +195,12 @@ const SERVERS: OptionKind = {
   must: "be an array of servers, or a function that finds them",
 };
 
+/** What is more than nothing is checked at each call. Its errors do not show the value, which may be a secret. */
+const META: OptionKind = {
+  is: Boolean,
+  must: 'be an object of texts, as { token: "…" }, or a function that gives one',
+};
+
 const MAX_CONNECTIONS = 64;
 const CONNECTIONS: OptionKind = {
   is: (value) => Number.isInteger(value) && value as number >= 1 && value as number <= MAX_CONNECTIONS,
@@ -210,12 +216,12 @@ const ALIVE: OptionKind = {
 /** What each option must be. Numbers with a range are checked where they are used. */
 export const CONNECT_OPTIONS: Record<keyof ConnectOptions, OptionKind> = {
   ...{ hostname: HOSTNAME, port: DIAL_PORT, path: PATH, url: WEB_SOCKET_URL, tls: TLS },
-  ...{ commands: OPTION_KINDS.object, sequenced: OPTION_KINDS.boolean, clock: OPTION_KINDS.object },
+  ...{ commands: OPTION_KINDS.commands, sequenced: OPTION_KINDS.boolean, clock: CLOCK },
   ...{ servers: SERVERS, connectionsPerServer: CONNECTIONS, aliveMs: ALIVE, waitForReady: OPTION_KINDS.boolean },
   ...{ dial: OPTION_KINDS.function, onState: OPTION_KINDS.function, random: OPTION_KINDS.function },
-  ...{ meta: OPTION_KINDS.any, middleware: OPTION_KINDS.functions, retryBudget: RETRY_BUDGET },
-  ...{ lazy: OPTION_KINDS.boolean, signal: OPTION_KINDS.object },
-  ...{ timeoutMs: OPTION_KINDS.any, maxInFlight: OPTION_KINDS.any, maxPayloadBytes: OPTION_KINDS.any },
+  ...{ meta: META, middleware: OPTION_KINDS.functions, retryBudget: RETRY_BUDGET },
+  ...{ lazy: OPTION_KINDS.boolean, signal: OPTION_KINDS.signal },
+  ...{ timeoutMs: OPTION_KINDS.number, maxInFlight: OPTION_KINDS.any, maxPayloadBytes: OPTION_KINDS.any },
 };
 
 /**
@@ -232,16 +238,17 @@ export function resolveConnectOptions(
   network: Network,
 ): Omit<RpcClientOptions, "onState"> {
   checkOptions(options, CONNECT_OPTIONS);
-  const { timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+  const { timeoutMs = DEFAULT_TIMEOUT_MS, maxInFlight = DEFAULT_LIMITS.maxInFlight } = options;
+  const { maxPayloadBytes = DEFAULT_LIMITS.maxPayloadBytes } = options;
   return {
     ...serversOf(options, network),
     numbers: numbersOf(options.commands ?? {}),
     retryBudget: new RetryBudget(options.retryBudget),
     sequenced: options.sequenced ?? true,
-    maxInFlight: checkLimit("maxInFlight", options.maxInFlight ?? DEFAULT_LIMITS.maxInFlight),
+    maxInFlight: checkLimit("maxInFlight", maxInFlight),
     aliveMs: options.aliveMs ?? DEFAULT_ALIVE_MS,
     policy: { idempotent: false, waitForReady: options.waitForReady ?? true, timeoutMs: checkedDefault(timeoutMs) },
-    maxPayloadBytes: checkLimit("maxPayloadBytes", options.maxPayloadBytes ?? DEFAULT_LIMITS.maxPayloadBytes),
+    maxPayloadBytes: checkLimit("maxPayloadBytes", maxPayloadBytes),
     clock: options.clock ?? systemClock,
     random: options.random ?? Math.random,
   };
@@ -329,8 +336,12 @@ function checkedDefault(timeoutMs: unknown): number {
 
 function numbersOf(commands: Commands): Map<string, number> {
   const numbers = new Map(BUILT_IN_NUMBERS);
-  for (const [name, { number }] of Object.entries(commands)) {
-    if (number !== undefined) numbers.set(name, number);
+  for (const [name, command] of Object.entries(commands)) {
+    const { number = 1 } = OPTION_KINDS.object.is(command) ? command : { number: 0 };
+    if (!(Number.isSafeInteger(number) && number > 0)) {
+      throw new TypeError(`Cannot use commands: "${name}" is not a command; make it with command()`);
+    }
+    if (command.number !== undefined) numbers.set(name, number);
   }
   return numbers;
 }

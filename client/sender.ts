@@ -32,32 +32,46 @@ import { type ItemMessage, unsendable } from "./outgoing_items.ts";
 
 const NO_PARAMETERS: Fields = Object.freeze({});
 
-const { any } = OPTION_KINDS; // each value is checked where it is used
+const { any, boolean, number, signal } = OPTION_KINDS;
 
-/** The options of a call. */
+/** The options of a call. What is `any` is checked where it is used. */
 export const CALL_OPTIONS: Readonly<Record<keyof MaybeItems<CallOptions>, OptionKind>> = {
-  ...{ timeoutMs: any, signal: any, meta: any, idempotent: any, waitForReady: any, hedgeAfterMs: any, items: any },
+  ...{
+    timeoutMs: number,
+    signal,
+    meta: any,
+    idempotent: boolean,
+    waitForReady: boolean,
+    hedgeAfterMs: any,
+    items: any,
+  },
 };
 
 /** The options of a stream. */
 export const STREAM_OPTIONS: Readonly<Record<keyof MaybeItems<StreamOptions>, OptionKind>> = {
-  ...{ timeoutMs: any, signal: any, meta: any, idempotent: any, waitForReady: any, credit: any, items: any },
+  ...{ timeoutMs: number, signal, meta: any, idempotent: boolean, waitForReady: boolean, credit: number, items: any },
 };
 
 /**
- * Checks the names of the options of a call. The compiler does that only for typed callers.
+ * Checks the options of a call. The compiler does that only for typed callers.
  *
  * @returns The same options.
- * @throws {TypeError} If a name is unknown.
+ * @throws {TypeError} If a name is unknown, or a value is of another kind.
  */
 export function checkCallOptions<Options extends object>(
   options: Options,
   kinds: Readonly<Record<string, OptionKind>>,
 ): Options {
-  if (typeof options !== "object") checkOptions(options, kinds);
+  if (typeof options !== "object" || options === null) checkOptions(options, kinds);
   // Each call comes by here. The check that makes an array of all options is needed only for its error.
-  for (const name in options) if (!Object.hasOwn(kinds, name)) checkOptions(options, kinds);
+  for (const name in options) {
+    if (!Object.hasOwn(kinds, name) || !isOfKind(options[name], kinds[name])) checkOptions(options, kinds);
+  }
   return options;
+}
+
+function isOfKind(value: unknown, { is }: OptionKind): boolean {
+  return value === undefined || is(value);
 }
 
 /** Generators and other iterators of the language, which can be read once. */
@@ -140,7 +154,12 @@ function encodeResumed(
 function copyParams(name: string, params: unknown, maxPayloadBytes: number): Fields {
   checkName(name);
   try {
-    const given = { cmd: name, params: params ?? {}, meta: undefined, credit: undefined };
+    const given = {
+      cmd: name,
+      params: params === undefined ? NO_PARAMETERS : params,
+      meta: undefined,
+      credit: undefined,
+    };
     const { cmd: _, ...copy } = fieldsOf(encodeGiven(given, 0, maxPayloadBytes), 0);
     return copy;
   } catch (error) {

@@ -7,6 +7,7 @@
  */
 
 import { checkOptions, LIMIT_NAMES, type Limits, OPTION_KINDS, type OptionKind } from "../limits.ts";
+import { CLOCK } from "../transport/clock.ts";
 import type { ServerNetwork } from "../transport/listen.ts";
 import { ORIGINS } from "../transport/origins.ts";
 import { LOG_FORMAT, LOG_LEVEL } from "./log_line.ts";
@@ -23,10 +24,7 @@ export interface ListeningServer extends Server, Listener {}
 /** What each option must be. The ranges of the limits are checked in `resolveLimits()`. */
 export const SERVER_OPTIONS: Record<keyof ServerOptions, OptionKind> = {
   ...Object.fromEntries(LIMIT_NAMES.map((name) => [name, OPTION_KINDS.any])) as Record<keyof Limits, OptionKind>,
-  commands: {
-    is: (value) => OPTION_KINDS.object.is(value) && !(Symbol.iterator in Object(value)), // a Map would be no command
-    must: "be an object with the commands by name, as { GREET: command(…) }",
-  },
+  commands: OPTION_KINDS.commands,
   builtIns: SOME_BUILT_INS,
   tap: OPTION_KINDS.boolean,
   ready: OPTION_KINDS.function,
@@ -38,7 +36,7 @@ export const SERVER_OPTIONS: Record<keyof ServerOptions, OptionKind> = {
   logLevel: LOG_LEVEL,
   logFormat: LOG_FORMAT,
   webOrigins: ORIGINS,
-  clock: OPTION_KINDS.object,
+  clock: CLOCK,
   random: OPTION_KINDS.function,
   worker: OPTION_KINDS.object,
 };

@@ -5,7 +5,7 @@
  * are clamped, because such a timer would fire at once.
  */
 
-import { MAX_TIMER_MS } from "../limits.ts";
+import { MAX_TIMER_MS, type OptionKind } from "../limits.ts";
 
 /** Identifies a timer; only its clock looks inside. */
 export type Timer = number | object;
@@ -26,6 +26,13 @@ export interface Clock {
   /** Cancels a timer. It ignores a timer that has already fired. */
   clearTimer(timer: Timer): void;
 }
+
+/** The check of the option. */
+export const CLOCK: OptionKind = {
+  is: (value) =>
+    ["now", "setTimer", "clearTimer"].every((name) => typeof (value as Clock | null)?.[name as "now"] === "function"),
+  must: "be an object with the functions now, setTimer and clearTimer",
+};
 
 /** The system clock. */
 export const systemClock: Clock = {

@@ -23,6 +23,7 @@ export const denoUnix: UnixSystem<Deno.UnixConn> = {
 /** The sockets of Deno. */
 export const denoServerNetwork: ServerNetwork = {
   listen(place) {
+    checkReusePort(place);
     const listener = Deno.listen(place);
     return new SocketAcceptor(listener, listener.addr);
   },
@@ -31,6 +32,7 @@ export const denoServerNetwork: ServerNetwork = {
   },
   // If the address is not allowed, Node's listener would throw outside the call. It also does not resolve names.
   hostOf(place) {
+    checkReusePort(place);
     const first = Deno.listen(place);
     const { hostname } = first.addr;
     first.close();
@@ -38,6 +40,12 @@ export const denoServerNetwork: ServerNetwork = {
     return hostname;
   },
 };
+
+/** Without the flag, the runtime ends the process. */
+function checkReusePort({ reusePort }: { readonly reusePort: boolean }): void {
+  if (!reusePort || "listenDatagram" in Deno) return;
+  throw new TypeError("Cannot use reusePort: run the program with --unstable-net");
+}
 
 /** One of Deno's own listeners. */
 type DenoListener = Pick<Acceptor, "hide" | "close"> & { accept(): Promise<Deno.Conn> };

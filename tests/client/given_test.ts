@@ -43,6 +43,18 @@ for (const maxInFlight of [128, 1]) {
   }
 }
 
+Deno.test("null is neither the parameters nor the options of a call", async () => {
+  await using client = await connect({ dial: () => Promise.resolve(memoryPair()[0]) });
+  const options = "Cannot use null as options: it must be an object";
+  await assertRejects(() => client.call("A", {}, null as never), TypeError, options);
+  assertThrows(() => client.stream("A", {}, null as never), TypeError, options);
+  const passing: ClientMiddleware = (_call, next) => next();
+  await using behind = await connect({ dial: () => Promise.resolve(memoryPair()[0]), middleware: [passing] });
+  for (const { call } of [client, behind]) {
+    await assertRejects(() => call("A", null as never), TypeError, "params: null cannot be sent here");
+  }
+});
+
 Deno.test("what cannot be a command is refused at once, and nothing is sent", async () => {
   const passing: ClientMiddleware = (_call, next) => next();
   for (const middleware of [[], [passing]]) {
@@ -81,6 +93,11 @@ Deno.test("an option that a call or a stream does not have is refused by its nam
       [call, { toString: 1 }, 'Cannot use "toString": unknown option'],
       [stream, { timeout: 5 }, `Cannot use "timeout": unknown option; the options are ${known}, credit, items`],
       [stream, { hedgeAfterMs: 5 }, 'Cannot use "hedgeAfterMs": unknown option'],
+      [call, { signal: {} }, "Cannot use an object as signal: it must be an AbortSignal"],
+      [stream, { signal: "5" }, 'Cannot use "5" as signal: it must be an AbortSignal'],
+      [call, { idempotent: "false" }, 'Cannot use "false" as idempotent: it must be true or false'],
+      [stream, { waitForReady: null }, "Cannot use null as waitForReady: it must be true or false"],
+      [stream, { credit: Symbol("all") }, "Cannot use Symbol(all) as credit: it must be a number"],
     ];
     for (const [make, options, text] of wrong) {
       let returns = 0;
