@@ -37,8 +37,8 @@ export interface Client<C extends Served<C> = AnyCommands> extends AsyncDisposab
    * whose reason is the `cause`), `CONNECTION_LOST`, `CLOSED` or `BAD_REPLY`, or with `OVERLOADED` if 256 MiB of calls
    * already wait to be sent. `retryable` is true only if the server has not started the call. It rejects with a
    * `TypeError` if an option is unknown or of another kind, or if the parameters, `meta` or an item cannot be sent, such
-   * as a `Date` or a `Map`. The text names the option or the field. It rejects with a `RangeError` if the timeout is not a number, or if
-   * the request is larger than `maxPayloadBytes`.
+   * as a `Date` or a `Map`. The text names the option or the field. It rejects with a `RangeError` if the timeout is not
+   * a number, or if the request is larger than `maxPayloadBytes`.
    *
    * @example A deadline and a cancelled call
    * ```ts

@@ -355,10 +355,15 @@ const SCHEMA: OptionKind = {
 };
 
 const COMMAND_OPTIONS: Readonly<Record<string, OptionKind>> = {
-  ...{ number: OPTION_KINDS.any, timeoutMs: OPTION_KINDS.any, summary: OPTION_KINDS.string },
+  ...{ number: OPTION_KINDS.number, timeoutMs: OPTION_KINDS.any, summary: OPTION_KINDS.string },
   ...{ schema: SCHEMA, items: SCHEMA, result: SCHEMA },
   params: { is: OPTION_KINDS.texts.is, must: "be an array of names; a schema of the parameters goes into `schema`" },
-  ...{ errors: OPTION_KINDS.object, stream: OPTION_KINDS.boolean },
+  errors: {
+    is: (value) =>
+      OPTION_KINDS.object.is(value) && Object.values(Object(value)).every((data) => data === null || SCHEMA.is(data)),
+    must: "be an object of codes, each with null or the schema of its data, as { GONE: null }",
+  },
+  stream: OPTION_KINDS.boolean,
   ...{ handler: OPTION_KINDS.function, middleware: OPTION_KINDS.functions }, // `with` sets the last one
   shapes: OPTION_KINDS.object, // only built-in commands have it
 };

@@ -12,6 +12,14 @@ Deno.test("command() takes numbers from 16 up, and refuses all others", () => {
   }
 });
 
+Deno.test("command() takes codes of errors with null or a schema, and refuses what is neither", () => {
+  assertEquals(command({ handler, errors: { GONE: null } }).errors, { GONE: null });
+  for (const errors of [{ GONE: "it is gone" }, { GONE: undefined }, { GONE: {} }, ["GONE"], null]) {
+    const text = "as errors: it must be an object of codes, each with null or the schema of its data";
+    assertThrows(() => command({ handler, errors: errors as never }), TypeError, text);
+  }
+});
+
 Deno.test("command() refuses reserved parameter names", () => {
   for (const name of ["cmd", "seq", "ttl", "meta", "credit", "$", "$x"]) {
     assertThrows(() => command({ handler, params: ["fine", name] }), TypeError, `"${name}"`);
