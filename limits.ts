@@ -305,7 +305,7 @@ export const OPTION_KINDS: Readonly<
   boolean: { is: (value) => typeof value === "boolean", must: "be true or false" },
   commands: {
     // A Map, or the promise of a module, has no commands by name.
-    is: (value) => OPTION_KINDS.object.is(value) && !(Symbol.iterator in Object(value)) && !isThenable(value),
+    is: (value) => OPTION_KINDS.object.is(value) && !(Symbol.iterator in Object(value)) && !hasThen(value),
     must: "be an object with the commands by name, as { GREET: command(…) }",
   },
   function: { is: (value) => typeof value === "function", must: "be a function" },
@@ -375,7 +375,7 @@ export function checkOptions(options: object, kinds: Readonly<Record<string, Opt
 }
 
 /** Whether a value is a promise: its options are not there yet. */
-export function isThenable(value: unknown): boolean {
+export function hasThen(value: unknown): boolean {
   return typeof (value as PromiseLike<unknown> | null)?.then === "function";
 }
 

@@ -6,7 +6,6 @@
  * @module
  */
 
-import { kindOf } from "./codec/errors.ts";
 import type { AnyCommands, Served } from "./client/call_types.ts";
 import type { Client } from "./client/client.ts";
 import { CONNECT_OPTIONS, type ConnectOptions, openClient } from "./client/connect_options.ts";
@@ -54,7 +53,7 @@ export async function connectInMemory<C extends Served<C> = AnyCommands>(
   > = {},
 ): Promise<Client<C>> {
   if (typeof server?.accept !== "function") {
-    throw new TypeError(`Cannot connect to ${kindOf(server)}: it must be what createServer() or serve() gives`);
+    throw new TypeError("Cannot connect: the server must be what createServer() or serve() gives");
   }
   checkOptions(options, MEMORY_OPTIONS);
   const dial = () => {

@@ -5,7 +5,7 @@
  * a peer; the reason for an error as text. Refused, by {@linkcode askTls}: certificates and keys that TLS cannot use.
  */
 
-import { isThenable, OPTION_KINDS, type OptionKind } from "../limits.ts";
+import { hasThen, OPTION_KINDS, type OptionKind } from "../limits.ts";
 import { type Clock, within } from "./clock.ts";
 import { isDenied, messageOf, parseCertificates } from "./runtime.ts";
 
@@ -60,7 +60,7 @@ export const TLS: OptionKind = {
 };
 
 function isTls(value: unknown): boolean {
-  return OPTION_KINDS.object.is(value) && !isThenable(value) &&
+  return OPTION_KINDS.object.is(value) && !hasThen(value) &&
     Object.keys(TLS_OPTIONS).every((name) =>
       ["string", "undefined"].includes(typeof (value as ClientTls)[name as keyof ClientTls])
     );
