@@ -8,9 +8,8 @@
 
 import type { AnyCommands, Served } from "./client/call_types.ts";
 import type { Client } from "./client/client.ts";
-import { CONNECT_OPTIONS, type ConnectOptions, openClient } from "./client/connect_options.ts";
+import { checkOptions, CONNECT_OPTIONS, type ConnectOptions, openClient } from "./client/connect_options.ts";
 import type { Server } from "./handlers/server.ts";
-import { checkOptions } from "./limits.ts";
 import { memoryPair } from "./transport/memory.ts";
 
 export { memoryPair };

@@ -45,6 +45,8 @@ import { RETRY_BUDGET, RetryBudget, type RetryBudgetOptions } from "./retries.ts
 import { type ClientState, RpcClient, type RpcClientOptions } from "./rpc_client.ts";
 import type { ServersOptions } from "./servers.ts";
 
+export { checkOptions }; // for testing.ts
+
 /** The options of `connect()`. */
 export interface ConnectOptions<C extends Served<C> = AnyCommands> {
   /**
