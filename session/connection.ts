@@ -253,19 +253,18 @@ export class Connection<In, Out> implements ConnectionView {
 
   async #receive(): Promise<void> {
     const { pace } = this.#options;
-    const { decode } = this.#stages;
     let size = FIRST_READ_BYTES;
     let lingerBytes = 0;
     while (true) {
       try {
-        const space = decode.space(size);
+        const space = this.#stages.decode.space(size);
         const readBytes = await this.#read(space);
         if (readBytes === null) break;
         size = sizeAfter(size, space.length, readBytes);
         if (!this.isOpen && (lingerBytes += readBytes) > LINGER_BYTES) return;
         // Pauses between the parts of a long read if other connections are due.
         for (let start = 0; start < readBytes && this.isOpen;) {
-          const bytesAtOnce = pace === undefined ? readBytes : Math.max(pace.bytesAtOnce, decode.missingBytes);
+          const bytesAtOnce = Math.max(pace?.bytesAtOnce ?? readBytes, this.#stages.decode.missingBytes);
           const end = Math.min(readBytes, start + bytesAtOnce);
           const taken = this.#pipeline.write(space.subarray(start, end));
           if (taken !== undefined) await taken;

@@ -1,5 +1,6 @@
 /**
- * Decides how much input a server's connection processes before others get their turn: as much as recently fitted in one turn.
+ * Decides how much input a server's connection processes before others get their turn: as much as recently fitted in
+ * one turn.
  *
  * In: each read, and its size. Out: when it arrived; how much to process at once; a promise if others come first.
  * Refused: nothing.
