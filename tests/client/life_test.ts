@@ -204,7 +204,11 @@ Deno.test("what is no signal is refused each time, leaves no timer, no call in t
     const { timers } = clock;
     for (let time = 0; time < 2; time++) {
       await assertRejects(() => client.reply("A", {}, { signal }), TypeError, "must be an AbortSignal");
-      await assertRejects(async () => await client.stream("A", {}, { signal }).next(), TypeError, "must be an AbortSignal");
+      await assertRejects(
+        async () => await client.stream("A", {}, { signal }).next(),
+        TypeError,
+        "must be an AbortSignal",
+      );
     }
     let returns = 0;
     const items = {
