@@ -28,7 +28,6 @@ import { resolveLimits } from "../limits.ts";
 import { CallTable } from "../session/collections.ts";
 import { Connection, type Dispatch } from "../session/connection.ts";
 import type { Swept } from "../session/deadlines.ts";
-import { TurnPace, type YieldBudget } from "../session/yield_budget.ts";
 import { messageOf } from "../transport/runtime.ts";
 import { reasonOf } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
@@ -60,8 +59,6 @@ export interface ConnectionOwner extends AnswersOwner {
   readonly hasWaiting: boolean;
   /** The bytes that all connections of the client have received and sent. */
   readonly traffic: { bytesReceived: number; bytesSent: number };
-  /** The work that all connections may still do in this turn. */
-  readonly yieldBudget: YieldBudget;
   /** The connection has an open call, and must be checked from now on. */
   onBusy(): void;
   /** The connection has ended. `unanswered`: calls that were sent and not answered. */
@@ -109,8 +106,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     this.#owner = owner;
     this.place = place;
     const limits = { ...resolveLimits({ maxPayloadBytes }), idleTimeoutMs: Infinity, maxQueuedBytes: Infinity };
-    const pace = new TurnPace(owner.yieldBudget);
-    const options = { clock, limits, unnamedPeer: "the server", lingerMs: 0, traffic: owner.traffic, pace };
+    const options = { clock, limits, unnamedPeer: "the server", lingerMs: 0, traffic: owner.traffic };
     const sender = this.#sender = new Sender(owner.settings, this);
     this.#connection = new Connection<ServerMessage, ClientOutput>(transport, options, ({ output }) => ({
       decode: new DecodeStage(readReply, limits),

@@ -11,8 +11,7 @@ import { RpcError } from "../errors.ts";
 import { MAX_TIMER_MS, OPTION_KINDS } from "../limits.ts";
 import { Sweeper } from "../session/deadlines.ts";
 import { clientTelemetry } from "../session/telemetry.ts";
-import { YieldBudget } from "../session/yield_budget.ts";
-import { type Clock, systemClock, type Timer, within } from "../transport/clock.ts";
+import { type Clock, type Timer, within } from "../transport/clock.ts";
 import { isDenied, messageOf } from "../transport/runtime.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { CallConnection } from "./client_call.ts";
@@ -279,8 +278,6 @@ export class Connections {
   readonly #sweeper: Sweeper;
   /** The bytes that all connections have received and sent. */
   readonly traffic = { bytesReceived: 0, bytesSent: 0 };
-  /** The work that they may still do in this turn. It takes real time, even if a test has stopped the clock. */
-  readonly yieldBudget = new YieldBudget(systemClock);
   readonly #unobserve: (() => void) | undefined;
 
   constructor(clock: Clock) {
@@ -356,7 +353,6 @@ export class Connections {
   async close(error: RpcError): Promise<void> {
     await Promise.all([...this.#all].map((connection) => connection.close(error)));
     this.#sweeper.stop();
-    this.yieldBudget.close();
     this.#unobserve?.();
   }
 }

@@ -25,7 +25,7 @@ import {
 } from "../transport/transport.ts";
 import { compose, DirectPipeline, type Pipeline, StreamPipeline } from "./pipeline.ts";
 import { ProgressWatch } from "./deadlines.ts";
-import type { TurnPace } from "./yield_budget.ts";
+import type { ReadPace } from "./read_pace.ts";
 
 /**
  * After the end, up to this much input is read and dropped, because a close with unread input would reset the
@@ -64,8 +64,8 @@ interface ConnectionOptions {
   readonly lingerMs: number;
   /** Shared counts of all connections. */
   readonly traffic: { bytesReceived: number; bytesSent: number };
-  /** Limits the work before others get their turn; without it, each read is processed at once. */
-  readonly pace?: TurnPace;
+  /** Limits the work before other connections get their turn; without it, each read is processed at once. */
+  readonly pace?: ReadPace;
 }
 
 /** The part of a connection that its stages use. */
@@ -123,7 +123,7 @@ export class Connection<In, Out> implements ConnectionView {
     this.#stages = stagesOf(this);
     const { decode, dispatch, encode } = this.#stages;
     const stages = compose(decode, dispatch, encode, () => this.#sending ??= this.#send());
-    this.#pipeline = options.pace?.isOfServer ? new StreamPipeline(stages) : new DirectPipeline(stages);
+    this.#pipeline = options.pace === undefined ? new DirectPipeline(stages) : new StreamPipeline(stages);
     this.#probe = new Probe(transport, (error) => this.close(error));
     this.#watch = new ProgressWatch(options.limits);
   }
@@ -171,10 +171,9 @@ export class Connection<In, Out> implements ConnectionView {
     return this.#stages.decode.frames;
   }
 
-  /** Sets whether reading keeps the program alive. It does by default. */
+  /** Sets whether a pending read keeps the program alive. It does by default. */
   keepAlive(keeps: boolean): void {
     const transport = this.#transport;
-    this.#options.pace?.keepAlive(keeps);
     callSafely(() => keeps ? transport.ref?.() : transport.unref?.(), (error) => this.close(error));
   }
 

@@ -17,7 +17,6 @@
  */
 
 import type { Clock, Timer } from "../transport/clock.ts";
-import { LARGEST_READ_BYTES } from "../transport/transport.ts";
 import { Arrivals } from "./arrival.ts";
 
 /** The longest work in one turn. */
@@ -44,7 +43,7 @@ const LOOK_ROUNDS = 64;
 /** One poll returns only some of many thousand ready sockets. After several polls without reads, none are left. */
 const LOOK_ROUNDS_OF_MANY = 3 * LOOK_ROUNDS;
 
-/** The work that the connections of one server, or of one client, may still do in this turn. */
+/** The work that one server's connections may still do in this turn. */
 export class YieldBudget {
   /** The work of the server, and how much of it requests may have waited for. */
   readonly arrivals = new Arrivals();
@@ -115,7 +114,7 @@ export class YieldBudget {
         if (this.#clock.now() - this.#startedMs >= TURN_MS) this.#endWork();
       },
       0,
-      false, // nobody waits for it
+      true,
     );
   }
 
@@ -155,75 +154,5 @@ export class YieldBudget {
   #stopTimer(): void {
     if (this.#timer !== undefined) this.#clock.clearTimer(this.#timer);
     this.#timer = undefined;
-  }
-}
-
-/** A read of this size may take long to process. */
-export const LONG_READ_BYTES = 4 * 1024;
-
-/**
- * So many pauses of a client without open calls keep its program alive: the items that ended calls have granted still
- * come. A server that never stops sending must not keep it.
- */
-const IDLE_PAUSES = 50;
-
-/** The pace of one connection of a client. Its program and its other connections have their turns too. */
-export class TurnPace {
-  /** Whether it reads the requests of many callers at once. */
-  readonly isOfServer: boolean = false;
-  /** How many bytes to process at once. */
-  bytesAtOnce = LARGEST_READ_BYTES;
-  readonly #yieldBudget: YieldBudget;
-  /** The input since the last check, because a check at each short read would cost a call a timer. */
-  #uncheckedBytes = 0;
-  /** How many more pauses keep the program alive, and the end of one that does not. */
-  #pausesLeft = Infinity;
-  #gap: ReturnType<typeof setImmediate> | undefined;
-
-  /** @param yieldBudget The work that all connections may still do in this turn. */
-  constructor(yieldBudget: YieldBudget) {
-    this.#yieldBudget = yieldBudget;
-  }
-
-  /** Sets whether pauses keep the program alive. They do by default. */
-  keepAlive(keeps: boolean): void {
-    this.#pausesLeft = keeps ? Infinity : IDLE_PAUSES;
-    if (keeps) this.#gap?.ref();
-  }
-
-  /** A read begins. */
-  beginRead(): void {}
-
-  /** A read has completed. `isFull`: it has filled its buffer, so that there may be more input of the same age. */
-  endRead(_isFull: boolean): void {}
-
-  /** After processing `doneBytes` of a read of `readBytes`: a promise if others come first. */
-  rest(_readBytes: number, doneBytes: number): Promise<void> | undefined {
-    this.#uncheckedBytes += doneBytes;
-    const mayLast = this.#uncheckedBytes >= LONG_READ_BYTES;
-    if (mayLast) this.#uncheckedBytes = 0;
-    return this.restIfDue(mayLast, doneBytes);
-  }
-
-  /** @param mayLast Whether processing may have taken long. */
-  protected restIfDue(mayLast: boolean, doneBytes: number): Promise<void> | undefined {
-    if (!mayLast || !this.#yieldBudget.isExhausted) {
-      // The short end of a read does not show how long a whole part takes.
-      if (doneBytes >= this.bytesAtOnce) this.bytesAtOnce = Math.min(LARGEST_READ_BYTES, 2 * this.bytesAtOnce);
-      return undefined;
-    }
-    this.bytesAtOnce = Math.max(LONG_READ_BYTES, this.bytesAtOnce / 4);
-    return this.#pause();
-  }
-
-  /** A pause that does not keep the program alive has a moment in which the program may end. */
-  async #pause(): Promise<void> {
-    await this.#yieldBudget.refilled();
-    if (--this.#pausesLeft >= 0) return;
-    await new Promise<void>((resolve) => {
-      this.#gap = setImmediate(resolve);
-      this.#gap.unref();
-    });
-    this.#gap = undefined;
   }
 }

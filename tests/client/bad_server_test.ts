@@ -1,12 +1,10 @@
-/** The client against a server that is late, wrong, silent, gone, or never silent. */
+/** The client against a server that is late, wrong, silent or gone. */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import { serve } from "../support/demo_server.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 import { type Network, NETWORKS, ScriptedServer } from "../support/scripted_server.ts";
-import { concat, message } from "../support/wire.ts";
 
 interface Scene {
   client: Client;
@@ -323,29 +321,3 @@ for (const makeNetwork of NETWORKS) {
     await delay;
   });
 }
-
-Deno.test("a server that sends without a pause leaves the program, and its other connections, their turns", async () => {
-  const notices = concat(...new Array(20_000).fill(message({ news: 1 })));
-  const MOST_READS = 300;
-  let reads = 0;
-  let position = 0;
-  const endless = {
-    read(into: Uint8Array) {
-      if (++reads > MOST_READS) return Promise.resolve(null);
-      const part = notices.subarray(position, position + into.length);
-      into.set(part);
-      position = (position + part.length) % notices.length;
-      return Promise.resolve(part.length);
-    },
-    write: ({ length }: Uint8Array) => Promise.resolve(length),
-    closeWrite: () => Promise.resolve(),
-    close() {},
-  };
-  await using client: Client = await connect({ dial: () => Promise.resolve(endless) });
-  await using server = await serve({ port: 0 });
-  await using other = await connect({ port: server.port });
-  assertEquals(await other.call.PING(), "PONG");
-  for (let turns = 0; turns < 5; turns++) await new Promise((resolve) => setTimeout(resolve, 0));
-  assert(reads < MOST_READS, "a call and five timers waited for all the input");
-  assertEquals(client.state, "open");
-});
