@@ -339,11 +339,12 @@ function checkedDefault(timeoutMs: unknown): number {
 function numbersOf(commands: Commands): Map<string, number> {
   const numbers = new Map(BUILT_IN_NUMBERS);
   for (const [name, command] of Object.entries(commands)) {
-    const { number = 1 } = OPTION_KINDS.object.is(command) ? command : { number: 0 };
+    const number = OPTION_KINDS.object.is(command) ? command.number : 0; // which is no command's
+    if (number === undefined) continue;
     if (!(Number.isSafeInteger(number) && number > 0)) {
       throw new TypeError(`Cannot use commands: "${name}" is not a command; make it with command()`);
     }
-    if (command.number !== undefined) numbers.set(name, number);
+    numbers.set(name, number);
   }
   return numbers;
 }
