@@ -10,6 +10,7 @@
  */
 
 import { PING_SEQ } from "../client/client_call.ts";
+import { CLIENT_END } from "../client/client_connection.ts";
 import { joined } from "../codec/compact.ts";
 import { DecodeStage } from "../codec/decode.ts";
 import {
@@ -59,13 +60,7 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
    * @param clock The clock; a test may stop it.
    */
   constructor(transport: Transport, limits: Limits = DEFAULT_LIMITS, clock: Clock = systemClock) {
-    const options = {
-      clock,
-      limits,
-      unnamedPeer: "the server",
-      lingerMs: 0,
-      traffic: { bytesReceived: 0, bytesSent: 0 },
-    };
+    const options = { ...CLIENT_END, clock, limits, traffic: { bytesReceived: 0, bytesSent: 0 } };
     this.#connection = new Connection<ServerMessage, Uint8Array>(transport, options, ({ output }) => ({
       decode: new DecodeStage(readReply, limits),
       dispatch: this,

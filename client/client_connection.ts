@@ -28,6 +28,8 @@ import { resolveLimits } from "../limits.ts";
 import { CallTable } from "../session/collections.ts";
 import { Connection, type Dispatch } from "../session/connection.ts";
 import type { Swept } from "../session/deadlines.ts";
+import { DirectPipeline } from "../session/pipeline.ts";
+import type { TurnPace } from "../session/yield_budget.ts";
 import { messageOf } from "../transport/runtime.ts";
 import { reasonOf } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
@@ -51,6 +53,9 @@ import { type ClientOutput, Sender, type SenderHost, startItems } from "./sender
 /** How long a closing connection waits for its last write. */
 const CLOSE_MS = 1_000;
 
+/** What connections of a client have in common. */
+export const CLIENT_END = { Pipeline: DirectPipeline, unnamedPeer: "the server", lingerMs: 0 };
+
 /** The part of the client that its connections use. */
 export interface ConnectionOwner extends AnswersOwner {
   /** Calls or control messages may be sent. The client sends them at the end of this turn. */
@@ -59,6 +64,8 @@ export interface ConnectionOwner extends AnswersOwner {
   readonly hasWaiting: boolean;
   /** The bytes that all connections of the client have received and sent. */
   readonly traffic: { bytesReceived: number; bytesSent: number };
+  /** How much of what all connections receive is processed before the program gets its turn. */
+  readonly pace: TurnPace;
   /** The connection has an open call, and must be checked from now on. */
   onBusy(): void;
   /** The connection has ended. `unanswered`: calls that were sent and not answered. */
@@ -106,7 +113,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     this.#owner = owner;
     this.place = place;
     const limits = { ...resolveLimits({ maxPayloadBytes }), idleTimeoutMs: Infinity, maxQueuedBytes: Infinity };
-    const options = { clock, limits, unnamedPeer: "the server", lingerMs: 0, traffic: owner.traffic };
+    const options = { ...CLIENT_END, clock, limits, traffic: owner.traffic, pace: owner.pace };
     const sender = this.#sender = new Sender(owner.settings, this);
     this.#connection = new Connection<ServerMessage, ClientOutput>(transport, options, ({ output }) => ({
       decode: new DecodeStage(readReply, limits),
@@ -168,6 +175,7 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
 
   sweep(nowMs: number, isBehind: boolean): boolean {
     this.#connection.sweep(nowMs, isBehind);
+    this.#answers.strays = 0;
     if (this.idle) return false;
     if (this.#connection.isOpen) this.#alive.look(nowMs, isBehind);
     return true;
@@ -270,12 +278,19 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     for (const message of batch) {
       if (!this.#connection.isOpen) return;
       if (message instanceof ReceivedReply) this.#answers.take(message);
-      else if (message instanceof RequestCredit) this.#calls.get(message.seq)?.items?.grant(message.items);
+      else if (message instanceof RequestCredit) this.#take(message);
       else if (message instanceof Going) this.#go(message.ms);
-      else if (!(message instanceof UnknownNotice)) this.lose(unreadable(this.peer, message));
+      else if (message instanceof UnknownNotice) this.#answers.addStray();
+      else this.lose(unreadable(this.peer, message));
     }
     this.#keepAlive();
     this.#onAnswered();
+  }
+
+  #take({ seq, items }: RequestCredit): void {
+    const call = this.#calls.get(seq);
+    if (call === undefined) this.#answers.addStray();
+    else call.items?.grant(items);
   }
 
   /** Places may be free. */
@@ -291,6 +306,8 @@ export class ClientConnection implements CallConnection, Dispatch<ServerMessage,
     } else if (this.#state === "open") {
       this.#state = "going";
       this.place.onGoing(this, ms);
+    } else {
+      this.#answers.addStray();
     }
   }
 

@@ -29,6 +29,7 @@ export interface AnswersPlace {
 
 /** The part of a connection that the handling of replies uses. */
 interface AnsweredConnection {
+  readonly peer: string;
   readonly place: AnswersPlace;
   /** Whether it takes calls, and the server does not want to end it. */
   readonly isOpen: boolean;
@@ -40,10 +41,18 @@ interface AnsweredConnection {
   lose(error: RpcError): void;
 }
 
+/**
+ * The maximum number of messages between two sweeps that are for no open call. Without a limit, a server that never stops
+ * sending would keep the program busy, and alive.
+ */
+const MAX_STRAYS = 100_000;
+
 /** The replies of one connection. */
 export class Answers {
   /** Whether the server has answered a call on this connection. */
   answered = false;
+  /** Messages since the last sweep that were for no open call. */
+  strays = 0;
   readonly #owner: AnswersOwner;
   readonly #connection: AnsweredConnection;
   readonly #calls: UnansweredCalls;
@@ -73,12 +82,14 @@ export class Answers {
       return this.#connection.lose(error as RpcError);
     }
     if (call === undefined) {
-      if (reply.seq === PING_SEQ) return this.#alive.answer(reply.fields);
-      return void this.#owner.counts.lateReplies++;
+      if (reply.seq === PING_SEQ) this.#alive.answer(reply.fields);
+      else this.#owner.counts.lateReplies++;
+      return this.addStray();
     }
     if (!reply.more) this.#calls.delete(call.id);
     if (call.isSettled) {
       this.#owner.counts.lateReplies++;
+      this.addStray();
       if (!reply.more) this.#alive.release(call);
     } else if (reply.more) {
       call.state = "streaming";
@@ -89,6 +100,14 @@ export class Answers {
     if (this.answered) return;
     this.answered = true;
     if (this.#connection.isOpen) this.#matching.onAnswered();
+  }
+
+  /** Counts a message that was for no open call, such as a reply to an old cancel, or a notice of a later version. */
+  addStray(): void {
+    if (++this.strays <= MAX_STRAYS) return;
+    this.#connection.lose(
+      badReply(`${this.#connection.peer} has sent ${MAX_STRAYS} messages that are for no open call`),
+    );
   }
 
   #settle(call: ClientCall, fields: Fields): void {
@@ -111,9 +130,6 @@ export class Answers {
     }
   }
 }
-
-/** The maximum number of replies without a call on one connection, such as answers to old cancels. */
-const MAX_STRAY_REPLIES = 100_000;
 
 /** If a server closes after one reply, as the article's server does, it does so within this time. */
 const CLOSES_WITHIN_MS = 20;
@@ -138,7 +154,6 @@ export class MatchingBySeq implements Matching {
   readonly maxUnanswered: number;
   readonly #calls: UnansweredCalls;
   readonly #peer: string;
-  #strayReplies = 0;
 
   constructor(calls: UnansweredCalls, peer: string, maxInFlight: number) {
     this.#calls = calls;
@@ -155,11 +170,7 @@ export class MatchingBySeq implements Matching {
           "none. For a server that does not support seq, use sequenced: false",
       );
     }
-    const call = this.#calls.get(reply.seq);
-    if (call === undefined && reply.seq !== PING_SEQ && ++this.#strayReplies > MAX_STRAY_REPLIES) {
-      throw unasked(reply, this.#peer);
-    }
-    return call;
+    return this.#calls.get(reply.seq);
   }
 
   onAnswered(): void {}

@@ -14,6 +14,7 @@ import { copyOf, isReceived, markReceived, rejectTraced, RpcError } from "../err
 import { ClientConnection, type ConnectionOwner } from "./client_connection.ts";
 import { ItemBudget } from "../session/item_queue.ts";
 import { clientTelemetry } from "../session/telemetry.ts";
+import type { TurnPace } from "../session/yield_budget.ts";
 import { TimerWheel } from "../session/deadlines.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { CallEncoder, CallOptions, MaybeItems, StreamOptions } from "./call_options.ts";
@@ -168,6 +169,10 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
 
   get traffic(): { bytesReceived: number; bytesSent: number } {
     return this.#connections.traffic;
+  }
+
+  get pace(): TurnPace {
+    return this.#connections.pace;
   }
 
   get hasWaiting(): boolean {

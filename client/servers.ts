@@ -11,6 +11,7 @@ import { RpcError } from "../errors.ts";
 import { MAX_TIMER_MS, OPTION_KINDS } from "../limits.ts";
 import { Sweeper } from "../session/deadlines.ts";
 import { clientTelemetry } from "../session/telemetry.ts";
+import { TurnPace, YieldBudget } from "../session/yield_budget.ts";
 import { type Clock, type Timer, within } from "../transport/clock.ts";
 import { isDenied, messageOf } from "../transport/runtime.ts";
 import type { Transport } from "../transport/transport.ts";
@@ -278,10 +279,15 @@ export class Connections {
   readonly #sweeper: Sweeper;
   /** The bytes that all connections have received and sent. */
   readonly traffic = { bytesReceived: 0, bytesSent: 0 };
+  /** How much of what they receive is processed before the program gets its turn. */
+  readonly pace: TurnPace;
+  readonly #yieldBudget: YieldBudget;
   readonly #unobserve: (() => void) | undefined;
 
   constructor(clock: Clock) {
     this.#sweeper = new Sweeper(clock, this.#all);
+    this.#yieldBudget = new YieldBudget(clock);
+    this.pace = new TurnPace(this.#yieldBudget);
     this.#unobserve = clientTelemetry?.observe(() => ({
       calls: this.unanswered,
       connections: this.#all.size,
@@ -353,6 +359,7 @@ export class Connections {
   async close(error: RpcError): Promise<void> {
     await Promise.all([...this.#all].map((connection) => connection.close(error)));
     this.#sweeper.stop();
+    this.#yieldBudget.close();
     this.#unobserve?.();
   }
 }

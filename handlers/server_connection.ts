@@ -13,6 +13,7 @@ import { writeReply } from "../codec/write_message.ts";
 import type { RpcError } from "../errors.ts";
 import { DEFAULT_GRACE_MS } from "../limits.ts";
 import { Connection } from "../session/connection.ts";
+import { StreamPipeline } from "../session/pipeline.ts";
 import { ReadPace } from "../session/read_pace.ts";
 import { within } from "../transport/clock.ts";
 import { messageOf } from "../transport/runtime.ts";
@@ -42,6 +43,7 @@ export class ServerConnection implements OpenConnection {
     const pace = new ReadPace(server);
     const options = {
       clock,
+      Pipeline: StreamPipeline,
       limits,
       unnamedPeer: "unknown peer",
       lingerMs: LINGER_MS,

@@ -23,9 +23,9 @@ import {
   type Transport,
   TransportMistake,
 } from "../transport/transport.ts";
-import { compose, DirectPipeline, type Pipeline, StreamPipeline } from "./pipeline.ts";
+import { compose, type DirectPipeline, type Pipeline, type StreamPipeline } from "./pipeline.ts";
 import { ProgressWatch } from "./deadlines.ts";
-import type { ReadPace } from "./read_pace.ts";
+import type { TurnPace } from "./yield_budget.ts";
 
 /**
  * After the end, up to this much input is read and dropped, because a close with unread input would reset the
@@ -57,6 +57,8 @@ interface Stages<In, Out> {
 /** Options of one end. */
 interface ConnectionOptions {
   readonly clock: Clock;
+  /** What joins the stages. */
+  readonly Pipeline: typeof StreamPipeline | typeof DirectPipeline;
   /** The name of a peer whose transport gives no name. */
   readonly unnamedPeer: string;
   readonly limits: Pick<Limits, "frameTimeoutMs" | "idleTimeoutMs" | "writeTimeoutMs" | "maxQueuedBytes">;
@@ -64,8 +66,8 @@ interface ConnectionOptions {
   readonly lingerMs: number;
   /** Shared counts of all connections. */
   readonly traffic: { bytesReceived: number; bytesSent: number };
-  /** Limits the work before other connections get their turn; without it, each read is processed at once. */
-  readonly pace?: ReadPace;
+  /** Limits the work before others get their turn; without it, each read is processed at once. */
+  readonly pace?: TurnPace;
 }
 
 /** The part of a connection that its stages use. */
@@ -122,8 +124,7 @@ export class Connection<In, Out> implements ConnectionView {
     this.output = new OutputBuffer(options.limits.maxQueuedBytes);
     this.#stages = stagesOf(this);
     const { decode, dispatch, encode } = this.#stages;
-    const stages = compose(decode, dispatch, encode, () => this.#sending ??= this.#send());
-    this.#pipeline = options.pace === undefined ? new DirectPipeline(stages) : new StreamPipeline(stages);
+    this.#pipeline = new options.Pipeline(compose(decode, dispatch, encode, () => this.#sending ??= this.#send()));
     this.#probe = new Probe(transport, (error) => this.close(error));
     this.#watch = new ProgressWatch(options.limits);
   }

@@ -1,5 +1,6 @@
 /**
- * Decides how much input a connection processes before others get their turn: as much as recently fitted in one turn.
+ * Decides how much input a connection of a server processes before others get their turn: as much as recently fitted in
+ * one turn.
  *
  * In: each read, and its size. Out: when it arrived; how much to process at once; a promise if others come first.
  * Refused: nothing.
@@ -10,13 +11,9 @@ import { LongPayload } from "../codec/long_payload.ts";
 import type { Payload } from "../codec/read_message.ts";
 import type { Reader } from "../codec/reader.ts";
 import type { Clock } from "../transport/clock.ts";
-import { LARGEST_READ_BYTES } from "../transport/transport.ts";
 import type { Arrival } from "./arrival.ts";
 import { Fifo } from "./collections.ts";
-import { READS_A_ROUND, type YieldBudget } from "./yield_budget.ts";
-
-/** A read of this size may take long to process. */
-const LONG_READ_BYTES = 4 * 1024;
+import { LONG_READ_BYTES, READS_A_ROUND, TurnPace, type YieldBudget } from "./yield_budget.ts";
 
 /** How many long messages a server reads at a time. */
 const LONG_READS = 8;
@@ -58,10 +55,8 @@ export interface SharedTurns {
   readonly connections: { readonly size: number };
 }
 
-/** The pace of one connection. */
-export class ReadPace implements ServerReading {
-  /** How many bytes to process at once. */
-  bytesAtOnce = LARGEST_READ_BYTES;
+/** The pace of one connection of a server, which also knows how long its requests may have waited. */
+export class ReadPace extends TurnPace implements ServerReading {
   /** When the bytes of the last read arrived. */
   arrival: Arrival;
   readonly #shared: SharedTurns;
@@ -70,6 +65,7 @@ export class ReadPace implements ServerReading {
   #last = 0;
 
   constructor(shared: SharedTurns) {
+    super(shared.yieldBudget);
     this.#shared = shared;
     this.skip();
     this.arrival = { readMs: shared.clock.now(), afterWorkMs: this.#last };
@@ -80,17 +76,12 @@ export class ReadPace implements ServerReading {
     this.#last = this.#shared.yieldBudget.arrivals.workMs;
   }
 
-  /** A read begins. */
-  beginRead(): void {
+  override beginRead(): void {
     this.#begun = this.#shared.yieldBudget.arrivals.workMs;
   }
 
-  /**
-   * A read has completed. Many reads complete at the same time, before any of them is processed.
-   *
-   * @param isFull Whether the read has filled its buffer, so that there may be more input of the same age.
-   */
-  endRead(isFull: boolean): void {
+  /** Many reads complete at the same time, before any of them is processed. */
+  override endRead(isFull: boolean): void {
     const { clock, yieldBudget: { arrivals } } = this.#shared;
     const nowMs = clock.now();
     const afterWorkMs = arrivals.earliest(nowMs, this.#begun, this.#last);
@@ -99,17 +90,8 @@ export class ReadPace implements ServerReading {
     if (this.#isOneOfMany) this.#shared.yieldBudget.countRead();
   }
 
-  /** After processing `doneBytes` of a read of `readBytes`: a promise if others come first. */
-  rest(readBytes: number, doneBytes: number): Promise<void> | undefined {
-    const { yieldBudget } = this.#shared;
-    const mayLast = readBytes >= LONG_READ_BYTES || this.#isOneOfMany;
-    if (!mayLast || !yieldBudget.isExhausted) {
-      // The short end of a read does not show how long a whole part takes.
-      if (doneBytes >= this.bytesAtOnce) this.bytesAtOnce = Math.min(LARGEST_READ_BYTES, 2 * this.bytesAtOnce);
-      return undefined;
-    }
-    this.bytesAtOnce = Math.max(LONG_READ_BYTES, this.bytesAtOnce / 4);
-    return yieldBudget.refilled();
+  override rest(readBytes: number, doneBytes: number): Promise<void> | undefined {
+    return this.restIfDue(readBytes >= LONG_READ_BYTES || this.#isOneOfMany, doneBytes);
   }
 
   /** Reads a long payload. Between its parts, other connections are served if they wait. */

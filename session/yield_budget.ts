@@ -17,6 +17,7 @@
  */
 
 import type { Clock, Timer } from "../transport/clock.ts";
+import { LARGEST_READ_BYTES } from "../transport/transport.ts";
 import { Arrivals } from "./arrival.ts";
 
 /** The longest work in one turn. */
@@ -43,7 +44,7 @@ const LOOK_ROUNDS = 64;
 /** One poll returns only some of many thousand ready sockets. After several polls without reads, none are left. */
 const LOOK_ROUNDS_OF_MANY = 3 * LOOK_ROUNDS;
 
-/** The work that one server's connections may still do in this turn. */
+/** The work that the connections of one server, or of one client, may still do in this turn. */
 export class YieldBudget {
   /** The work of the server, and how much of it requests may have waited for. */
   readonly arrivals = new Arrivals();
@@ -114,7 +115,7 @@ export class YieldBudget {
         if (this.#clock.now() - this.#startedMs >= TURN_MS) this.#endWork();
       },
       0,
-      true,
+      false, // nobody waits for it
     );
   }
 
@@ -154,5 +155,47 @@ export class YieldBudget {
   #stopTimer(): void {
     if (this.#timer !== undefined) this.#clock.clearTimer(this.#timer);
     this.#timer = undefined;
+  }
+}
+
+/** A read of this size may take long to process. */
+export const LONG_READ_BYTES = 4 * 1024;
+
+/** The pace at which the connections of a client, or one connection of a server, process what they receive. */
+export class TurnPace {
+  /** How many bytes to process at once. */
+  bytesAtOnce = LARGEST_READ_BYTES;
+  readonly #yieldBudget: YieldBudget;
+  /** The input since the last check, because a check at each short read would cost a call a timer. */
+  #uncheckedBytes = 0;
+
+  /** @param yieldBudget The work that all connections may still do in this turn. */
+  constructor(yieldBudget: YieldBudget) {
+    this.#yieldBudget = yieldBudget;
+  }
+
+  /** A read begins. */
+  beginRead(): void {}
+
+  /** A read has completed. `isFull`: it has filled its buffer, so that there may be more input of the same age. */
+  endRead(_isFull: boolean): void {}
+
+  /** After processing `doneBytes` of a read of `readBytes`: a promise if others come first. */
+  rest(_readBytes: number, doneBytes: number): Promise<void> | undefined {
+    this.#uncheckedBytes += doneBytes;
+    const mayLast = this.#uncheckedBytes >= LONG_READ_BYTES;
+    if (mayLast) this.#uncheckedBytes = 0;
+    return this.restIfDue(mayLast, doneBytes);
+  }
+
+  /** @param mayLast Whether processing may have taken long. */
+  protected restIfDue(mayLast: boolean, doneBytes: number): Promise<void> | undefined {
+    if (!mayLast || !this.#yieldBudget.isExhausted) {
+      // The short end of a read does not show how long a whole part takes.
+      if (doneBytes >= this.bytesAtOnce) this.bytesAtOnce = Math.min(LARGEST_READ_BYTES, 2 * this.bytesAtOnce);
+      return undefined;
+    }
+    this.bytesAtOnce = Math.max(LONG_READ_BYTES, this.bytesAtOnce / 4);
+    return this.#yieldBudget.refilled();
   }
 }

@@ -1,10 +1,12 @@
-/** The client against a server that is late, wrong, silent or gone. */
+/** The client against a server that is late, wrong, silent, gone, or never silent. */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
+import { serve } from "../support/demo_server.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 import { type Network, NETWORKS, ScriptedServer } from "../support/scripted_server.ts";
+import { concat, message } from "../support/wire.ts";
 
 interface Scene {
   client: Client;
@@ -83,6 +85,31 @@ for (const makeNetwork of NETWORKS) {
     assertEquals((await next).res, 3);
     assertEquals(client.statistics().lateReplies, 2);
   });
+
+  const STRAYS = {
+    reply: { seq: 77, res: 1 },
+    credit: { seq: 77, credit: 1 },
+    notice: { news: 1 },
+    going: { going: 1 },
+  };
+  for (const [what, stray] of Object.entries(STRAYS)) {
+    test(`100,000 times a ${what} for no call is read, but no more within half a second`, {}, async (scene) => {
+      const { client, server, clock } = scene;
+      const [first, second, third] = ["A", "B", "C"].map((name) => client.reply(name, {}, { idempotent: false }));
+      await server.requests(3);
+      const strays = concat(...new Array(99_000).fill(message(stray)));
+      await server.send(concat(strays, message({ seq: 0, res: "A" })));
+      assertEquals(await first, { res: "A" });
+      await clock.advance(500);
+      await server.send(concat(strays, message({ seq: 1, res: "B" })));
+      assertEquals(await second, { res: "B" });
+      const sent = server.send(strays).catch(() => {}); // the client closes on the way
+      const [code, , text] = await failure(third);
+      await sent;
+      assertEquals(code, "BAD_REPLY");
+      assertMatch(text, /has sent 100000 messages that are for no open call$/);
+    });
+  }
 
   test("replies come in pieces and out of order", {}, async ({ client, server }) => {
     const calls = [client.reply("A"), client.reply("B"), client.reply("C")];
@@ -321,3 +348,29 @@ for (const makeNetwork of NETWORKS) {
     await delay;
   });
 }
+
+Deno.test("a server that sends without a pause leaves the program, and its other connections, their turns", async () => {
+  const notices = concat(...new Array(20_000).fill(message({ news: new Array(60).fill(1) })));
+  const MOST_READS = 80; // fewer messages than may be for no call
+  let reads = 0;
+  let position = 0;
+  const endless = {
+    read(into: Uint8Array) {
+      if (++reads > MOST_READS) return Promise.resolve(null);
+      const part = notices.subarray(position, position + into.length);
+      into.set(part);
+      position = (position + part.length) % notices.length;
+      return Promise.resolve(part.length);
+    },
+    write: ({ length }: Uint8Array) => Promise.resolve(length),
+    closeWrite: () => Promise.resolve(),
+    close() {},
+  };
+  await using client: Client = await connect({ dial: () => Promise.resolve(endless) });
+  await using server = await serve({ port: 0 });
+  await using other = await connect({ port: server.port });
+  assertEquals(await other.call.PING(), "PONG");
+  for (let turns = 0; turns < 5; turns++) await new Promise((resolve) => setTimeout(resolve, 0));
+  assert(reads < MOST_READS, "a call and five timers waited for all the input");
+  assertEquals(client.state, "open");
+});

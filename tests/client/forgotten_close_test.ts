@@ -6,9 +6,10 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type Client, connect, type ConnectOptions } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
-import type { Transport } from "../../transport/transport.ts";
+import { type Transport, writeAll } from "../../transport/transport.ts";
 import { FakeClock, turn } from "../support/fake_clock.ts";
 import { memoryNetwork, ScriptedServer } from "../support/scripted_server.ts";
+import { concat, message } from "../support/wire.ts";
 import type { ServeOptions } from "../../server.ts";
 import { serve } from "../support/demo_server.ts";
 import { Certificates } from "../production/certificates.ts";
@@ -113,6 +114,26 @@ Deno.test("a program ends soon after its last call, if the server answers nothin
     addEventListener("unload", () => console.log(performance.now() - start < 5_000 ? "soon" : "late"));
   `;
   assertEquals(await runProgram({ port: mute.addr.port }, program), "TIMEOUT\ntrue\nsoon\n");
+});
+
+Deno.test("a program ends soon after its last call, though the server sends without a pause", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const flood = async () => {
+    using conn = await listener.accept();
+    await conn.read(new Uint8Array(1_000));
+    await writeAll(conn, message({ res: "PONG", seq: 0 }));
+    for (const notices = concat(...new Array(5_000).fill(message({ news: 1 })));;) await writeAll(conn, notices);
+  };
+  const flooded = assertRejects(flood, Error); // by the end of the program
+  const program = `
+    const { connect } = await import(Deno.args[0]);
+    const client = await connect(JSON.parse(Deno.args[1]));
+    console.log(await client.call.PING());
+    const start = performance.now();
+    addEventListener("unload", () => console.log(performance.now() - start < 20_000 ? "soon" : "late"));
+  `;
+  assertEquals(await runProgram({ port: listener.addr.port }, program), "PONG\nsoon\n");
+  await flooded;
 });
 
 Deno.test("a call keeps its program alive, also beside one that has ended without its reply", async () => {
