@@ -35,10 +35,13 @@ export interface RunOptions extends Omit<ServeOptions, "worker"> {
   args?: readonly string[];
 }
 
-/** What each option must be. A program has no option `worker`: it is for the worker processes. */
-const RUN_OPTIONS: Record<keyof RunOptions | "worker", OptionKind> = {
+/** A program has no option `worker`: it is for the worker processes. */
+const { worker: _, ...SERVICE_OPTIONS } = SERVER_OPTIONS;
+
+/** What each option must be. */
+const RUN_OPTIONS: Record<keyof RunOptions, OptionKind> = {
   ...LISTEN_OPTIONS,
-  ...SERVER_OPTIONS,
+  ...SERVICE_OPTIONS,
   ...{
     graceMs: OPTION_KINDS.grace,
     workers: OPTION_KINDS.workers,

@@ -199,6 +199,7 @@ Deno.test("run() rejects a mistake in its options, by name", async () => {
   const refused: [options: unknown, text: string][] = [
     [{ grace: 5 }, '"grace": unknown option; the options are hostname, port'],
     [{ graceMs: -1 }, "Cannot use -1 as graceMs: it must be a number of milliseconds from 0 to 2147483647"],
+    [{ worker: { number: 1 } }, 'Cannot use "worker": unknown option; the options are '],
     [{ workers: 0 }, 'Cannot use 0 as workers: it must be a whole number from 1 to 1024, or "auto"'],
     [{ args: "--help" }, 'Cannot use "--help" as args: it must be an array of strings'],
     [{ workerFlags: [1] }, "Cannot use [1] as workerFlags: it must be an array of strings"],
