@@ -1,8 +1,10 @@
 /**
- * All limits and defaults of packline, each with its unit and the reason for its value.
+ * All limits and defaults of packline, each with its unit and the reason for its value; and the check of options, which
+ * `serve()`, `connect()`, `run()`, `command()` and calls have in common.
  *
- * In: the limits that a caller of `serve()` changes. Out: a complete, checked set of limits. Refused: a value that is
- * not a whole number in the limit's range, by a `RangeError` that names it.
+ * In: the limits that a caller of `serve()` changes; options, and what each must be. Out: a complete, checked set of
+ * limits. Refused, by an error that names it: a value that is not a whole number in the limit's range; an option that is
+ * unknown or of another kind.
  */
 
 /** The longest delay of the runtime's timers, in milliseconds; a longer one would fire at once. */
@@ -374,7 +376,7 @@ export function checkOptions(options: object, kinds: Readonly<Record<string, Opt
   }
 }
 
-/** Whether a value is a promise: its options are not there yet. */
+/** Whether a value is a promise. As options, it has none: they come later. */
 export function hasThen(value: unknown): boolean {
   return typeof (value as PromiseLike<unknown> | null)?.then === "function";
 }

@@ -17,7 +17,7 @@ const LAST_POWER = 41;
 
 const BUCKETS = (LAST_POWER - FIRST_POWER) * STEPS;
 
-/** The largest distance of a percentile from a recorded latency: 0.55 %. */
+/** The largest distance of a percentile from a recorded latency: 0.54 %. */
 export const ACCURACY = 2 ** (1 / (2 * STEPS)) - 1;
 
 /** A histogram of latencies. */

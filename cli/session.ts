@@ -14,6 +14,7 @@ import { closeTransport, type Transport } from "../transport/transport.ts";
 import type { Outgoing } from "./call.ts";
 import { Conversation } from "./conversation.ts";
 
+/** The calls to one server. */
 export class Session {
   readonly #dial: (signal: AbortSignal) => Promise<Transport>;
   readonly #limits;

@@ -21,7 +21,7 @@ export interface ClientSettings {
   readonly clock: Clock;
   /** Whether calls carry a `seq`. */
   readonly sequenced: boolean;
-  /** The maximum number of unanswered calls. */
+  /** The maximum number of unanswered calls on one connection. */
   readonly maxInFlight: number;
   /** The largest payload in either direction. */
   readonly maxPayloadBytes: number;
@@ -90,7 +90,10 @@ interface Attempts {
   readonly connection: CallConnection | undefined;
 }
 
-/** The `seq` of the client's own PING. No call gets this number, and only one such PING is open at a time. */
+/**
+ * The `seq` of the client's own PING, of which only one is open at a time; those of a page count down from it. No call
+ * gets these numbers.
+ */
 export const PING_SEQ = Number.MAX_SAFE_INTEGER;
 
 /** The attempts of a new call. */

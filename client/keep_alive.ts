@@ -21,7 +21,7 @@ const ANSWER_SHARE = 0.5;
 /** A server has at least this long for its answer, because it may not read a connection over a limit for a second. */
 const LEAST_ANSWER_MS = 2_000;
 
-/** The part of a connection that its watch uses. */
+/** The part of a connection that is looked at. */
 export interface WatchedConnection {
   readonly peer: string;
   readonly receivedBytes: number;
@@ -36,7 +36,7 @@ interface SilenceEvents {
   lose(error: RpcError): void;
 }
 
-/** The watch of one connection. */
+/** Looks for silence on one connection, in both directions. The script has it too (`cli/liveness.ts`). */
 export class Silence {
   readonly #connection: WatchedConnection;
   readonly #aliveMs: number;
@@ -110,12 +110,12 @@ const PROGRESS_BYTES = 1_024;
 /** How long a server may take to answer the PING that a new connection must pass. */
 const PROOF_MS = 10_000;
 
-/** The part of a connection that its watch uses. */
+/** The same, with the number of complete frames that it has received. */
 interface HeardConnection extends WatchedConnection {
   readonly receivedFrames: number;
 }
 
-/** The watch of one connection. */
+/** The watch of one connection: silence, PINGs, and calls that have ended without their reply. */
 export class KeepAlive {
   readonly #owner: ClientCallOwner;
   readonly #connection: HeardConnection;

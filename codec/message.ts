@@ -344,7 +344,7 @@ export const BINARY_WEIGHT = 512;
 /** A 64-bit integer, as a bigint. */
 export const INTEGER64_WEIGHT = 32;
 
-/** Whether V8 stores a key such as `"7"` among the elements of an object and not among its names. */
+/** Whether V8 may store a key, such as `"7"`, among the elements of an object and not among its names. */
 export function isIndexed(key: string): boolean {
   const first = key.charCodeAt(0);
   return first >= 0x30 && first <= 0x39;

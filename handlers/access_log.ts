@@ -1,7 +1,7 @@
 /**
  * A log of calls.
  *
- * In: calls. Out: a line for each, at its end.
+ * In: calls. Out: a line for each, at its end. Refused: a receiver of lines that is no function.
  */
 
 import { kindOf } from "../codec/errors.ts";

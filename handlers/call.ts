@@ -5,7 +5,7 @@
  *     new > waiting > running > streaming > settled      (a handler that answers at once settles a new call)
  *
  * In: a request and its command. Out: stream items, one final reply, a signal for the handler. Refused: requests beyond
- * `maxInFlightTotal`. Costly parts are made on demand: most handlers answer at once.
+ * `maxInFlightTotal`, and under overload those that have waited for most of their `ttl`. Costly parts are made on demand: most handlers answer at once.
  */
 
 import { type Fields, ITEMS, Reply, type Request } from "../codec/message.ts";

@@ -1,7 +1,7 @@
 /**
  * A connection as a service sees it: who is at the other end, and a place for the service's own state.
  *
- * In: a connection. Out: the same object for all of its calls.
+ * In: a connection. Out: the same object for all of its calls. Refused: nothing.
  */
 
 import type { PeerCertificate } from "../transport/certificate.ts";

@@ -31,7 +31,7 @@ import type { ServerOutput } from "./reply_encoding.ts";
 import { RequestQueue, type Waiting } from "./request_queue.ts";
 import type { ServerState } from "./server_state.ts";
 
-// Made once, as in call.ts.
+// Made once, as in refusals.ts.
 const CMD_NOT_FOUND = new RpcError("CMD_NOT_FOUND");
 const MAYBE_MISSED = new RpcError(
   "INVALID_MESSAGE",

@@ -1,7 +1,8 @@
 /**
  * A command: a function that clients can call, and its properties.
  *
- * In: a definition. Out: the command, frozen. Refused: reserved numbers and parameter names.
+ * In: a definition. Out: the command, frozen. Refused: reserved numbers and parameter names; unknown options, and options
+ * of another kind.
  * The types here carry a command's parameters and reply from the handler to the caller; no code is generated.
  */
 
@@ -266,8 +267,8 @@ export interface CommandMaker<Given> {
    * @param definition The handler, or an object with the handler and the other properties of the command.
    * @returns The command, for the `commands` of `serve()` and `connect()`.
    * @throws {RangeError} If the number or the timeout is out of range.
-   * @throws {TypeError} If there is no handler, an option does not exist, or a parameter name is reserved (PROTOCOL.md,
-   * "Requests").
+   * @throws {TypeError} If there is no handler, an option does not exist or is of another kind, or a parameter name is
+   * reserved (PROTOCOL.md, "Requests").
    */
   <
     Params = TheParametersNeedAType,

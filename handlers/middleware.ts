@@ -1,7 +1,8 @@
 /**
  * Passes a call through the middleware to its handler.
  *
- * In: a call. Out: the answer of the handler or of a middleware.
+ * In: a call. Out: the answer of the handler or of a middleware. Refused, by a `TypeError`: a middleware's answer that is
+ * no reply, and what cannot be passed on. By `INVALID_PARAMS`: a call without the stream that its command takes.
  */
 
 import { isPlain } from "../codec/errors.ts";

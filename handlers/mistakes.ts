@@ -1,7 +1,7 @@
 /**
  * Compiler messages for definitions that cannot work. Each is one line that says what to do.
  *
- * In: the types of the parameters, of the result and its schema, and of the caller's items. Out: `unknown` for a
+ * In: the types of the parameters, of the result and its schema, of the errors, and of the caller's items. Out: `unknown` for a
  * definition that works, else a text. Refused: nothing.
  */
 

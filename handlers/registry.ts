@@ -1,7 +1,7 @@
 /**
  * The registry: the commands of a server, and the lookup of a peer's `cmd`.
  *
- * In: the user's commands. Out: a lookup by name or number. Refused: a number used twice.
+ * In: the user's commands. Out: a lookup by name or number. Refused: a number used twice; what is no command.
  *
  * A user's command with the name of a built-in command replaces it. A new built-in command is a file in `built_ins/`
  * and a line in {@linkcode builtIns}.

@@ -99,7 +99,8 @@ export interface ServerStatistics {
   /** Bytes read and written. */
   bytes: { received: number; sent: number };
   /**
-   * Invalid frames and messages, by code; connections that ended inside a frame; requests refused with `OVERLOADED`.
+   * Invalid frames and messages; connections that ended inside a frame; requests of unknown commands; requests refused
+   * with `OVERLOADED`.
    */
   refused: { badFrame: number; invalidMessage: number; truncated: number; unknownCommand: number; overloaded: number };
   /** Results of handlers whose call was already over. */

@@ -126,8 +126,8 @@ export class ServerState implements SharedTurns {
   /** Tells a connection whether others must be served first. */
   readonly yieldBudget: YieldBudget;
   /**
-   * The number of running handlers, and the last one that began; the memory of running and waiting requests, in bytes;
-   * partly read long messages.
+   * The number of running handlers, and the last one that began; the memory of running and waiting requests, and of
+   * items that no handler has taken, in bytes; partly read long messages.
    */
   readonly load = { handlers: 0, starts: new Starts(), bytes: 0, longReads: new LongReads() };
   /**

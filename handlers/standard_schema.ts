@@ -1,5 +1,7 @@
 /**
- * The common interface of validators: Standard Schema, version 1.
+ * The types of schemas.
+ *
+ * In: nothing. Out: the types. Refused: nothing.
  */
 
 /**

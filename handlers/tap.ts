@@ -18,7 +18,7 @@ const MAX_TAPS = 8;
 /** The maximum number of calls in one report: at five reports a second, more than people can read, and little work. */
 const REPORT_CALLS = 100;
 
-/** Names and codes from peers are cut to this many characters: they may be a megabyte long. */
+/** Names of commands are cut to this many characters: a caller may invent one of a megabyte. Codes are short already. */
 const MAX_NAME_CHARS = 64;
 
 const TOO_MANY = new RpcError("OVERLOADED", `${MAX_TAPS} clients tap this server already`);
@@ -188,7 +188,7 @@ function tapped({ peer, command, code, ...bytes }: Omit<TappedCall, "time" | "ms
   return { time: new Date().toISOString(), peer, command: short(command), code, ms, ...bytes };
 }
 
-/** A short copy of a command's name, which a caller may invent; codes are short. A slice would keep the whole text in memory. */
+/** A short copy of a command's name. A slice would keep the whole text in memory. */
 function short(text: string | null): string | null {
   if (text === null || text.length <= MAX_NAME_CHARS) return text;
   return Array.from(shortened(text, MAX_NAME_CHARS)).join("");

@@ -1,8 +1,9 @@
 /**
- * Validates the parameters of a call, and the items of its stream, with the schemas of its command.
+ * Validates the parameters of a call, and the items of its stream, with the schemas of its command; with `checkResults`
+ * also its results.
  *
- * In: the parameters; an item. Out: the schema's output. Refused: invalid values, by `INVALID_PARAMS` with the path and
- * text of each issue.
+ * In: the parameters; an item; a handler's answer. Out: the schema's output; the same answer. Refused: invalid values of
+ * the caller, by `INVALID_PARAMS` with the path and text of each issue; an invalid result, by a `TypeError`.
  */
 
 import { shortened } from "../codec/text.ts";

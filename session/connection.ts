@@ -1,8 +1,8 @@
 /**
  * Runs one connection of a server or a client: its transport, its pipeline, its output buffer and its timeouts.
  *
- * In: a transport, and the stages of one end. Out: a promise of the end, which never rejects. An error ends only this
- * connection; its dispatch stage gets the reason.
+ * In: a transport, and the stages of one end. Out: a promise of the end, which never rejects. Refused: nothing. An error
+ * ends only this connection; its dispatch stage gets the reason.
  */
 
 import type { DecodeStage } from "../codec/decode.ts";

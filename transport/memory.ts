@@ -1,4 +1,8 @@
-/** A connection without a socket, for tests and for a client and a server in one process. */
+/**
+ * A connection without a socket, for tests and for a client and a server in one process.
+ *
+ * In: nothing. Out: its two ends. Refused: nothing.
+ */
 
 import { MAX_TIMER_MS } from "../limits.ts";
 import { type ByteStreams, fromStreams, type Transport } from "./transport.ts";

@@ -22,7 +22,7 @@ export class NodeAcceptor implements PreambleSource<AddressedTransport> {
   readonly port: number;
   readonly address: string;
   readonly handshakes = 0;
-  /** A socket from the system stays open, and a path can be hidden. A port can only be closed. */
+  /** Only for a socket from the system, which stays open. A port can only be closed, and `unix.ts` hides a path. */
   readonly hide?: () => void;
   readonly #listener: NodeListener<AddressedTransport>;
 

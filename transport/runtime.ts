@@ -1,6 +1,6 @@
 /**
- * The one place that knows which runtime this is. Only sockets are elsewhere: each runtime has its own
- * {@linkcode Network}.
+ * The one place that knows which runtime this is. Only sockets and look-ups of names are elsewhere: each runtime has
+ * its own {@linkcode Network}.
  *
  * In: values, errors, certificates. Out: the runtime's results for them. Refused, by {@linkcode parseCertificates}:
  * certificates and keys that TLS cannot use.
