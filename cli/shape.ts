@@ -7,6 +7,8 @@
  * large or too deep after its references are replaced and its parts are joined.
  */
 
+import { partAt } from "../handlers/shapes.ts";
+
 /** A description of commands that cannot be used. */
 export class ContractError extends Error {
   /** Always `"ContractError"`. */
@@ -160,21 +162,9 @@ class ShapeReader {
   #referred(ref: string): Shape {
     if (this.#within.has(ref)) return ANY_SHAPE;
     this.#within.add(ref);
-    const shape = this.read(this.#find(ref));
+    const shape = this.read(partAt(this.#root, ref));
     this.#within.delete(ref);
     return shape;
-  }
-
-  /** The part that a reference within the schema leads to. */
-  #find(ref: string): unknown {
-    if (ref !== "#" && !ref.startsWith("#/")) return undefined;
-    let part = this.#root;
-    for (const step of ref.split("/").slice(1)) {
-      const name = step.replaceAll("~1", "/").replaceAll("~0", "~");
-      if (typeof part !== "object" || part === null || !Object.hasOwn(part, name)) return undefined;
-      part = (part as Schema)[name];
-    }
-    return part;
   }
 
   /** The shape from a schema's own keywords, without the schemas that it refers to or combines. */

@@ -41,14 +41,14 @@ export function namesIn({ params }: CommandShapes): string[] {
     const { properties, allOf, anyOf, oneOf, $ref } = part as JsonSchema;
     for (const name of Object.keys(properties ?? {})) names.add(name);
     for (const parts of [allOf, anyOf, oneOf]) if (Array.isArray(parts)) parts.forEach(add);
-    if (typeof $ref === "string") add(referred(params, $ref));
+    if (typeof $ref === "string") add(partAt(params, $ref));
   };
   add(params);
   return [...names];
 }
 
-/** The part of a shape that a reference within it leads to. */
-function referred(root: unknown, ref: string): unknown {
+/** The part of a shape that a reference within it leads to; `undefined` if it leads nowhere. */
+export function partAt(root: unknown, ref: string): unknown {
   const [start, ...steps] = ref.split("/").map((step) => step.replaceAll("~1", "/").replaceAll("~0", "~"));
   const isPart = (part: unknown, name: string) =>
     typeof part === "object" && part !== null && Object.hasOwn(part, name);
