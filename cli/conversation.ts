@@ -25,10 +25,10 @@ import {
 import { readReply } from "../codec/read_message.ts";
 import type { Output } from "../codec/stage.ts";
 import { RpcError } from "../errors.ts";
-import { DEFAULT_LIMITS, type Limits } from "../limits.ts";
+import type { Limits } from "../limits.ts";
 import { Connection, type Dispatch } from "../session/connection.ts";
 import type { Items } from "../session/item_sender.ts";
-import { type Clock, systemClock } from "../transport/clock.ts";
+import type { Clock } from "../transport/clock.ts";
 import { reasonOf } from "../transport/tls.ts";
 import type { Transport } from "../transport/transport.ts";
 import { cancelFrame, type Outgoing } from "./call.ts";
@@ -59,7 +59,7 @@ export class Conversation implements Dispatch<ServerMessage, Uint8Array> {
    * @param limits The limits of a reply.
    * @param clock The clock; a test may stop it.
    */
-  constructor(transport: Transport, limits: Limits = DEFAULT_LIMITS, clock: Clock = systemClock) {
+  constructor(transport: Transport, limits: Limits, clock: Clock) {
     const options = { ...CLIENT_END, clock, limits, traffic: { bytesReceived: 0, bytesSent: 0 } };
     this.#connection = new Connection<ServerMessage, Uint8Array>(transport, options, ({ output }) => ({
       decode: new DecodeStage(readReply, limits),
