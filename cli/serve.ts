@@ -5,10 +5,9 @@
  * commands. Refused, in one line on stderr: what `run.ts` refuses, and a module without commands (1).
  */
 
-import { toggle } from "./arguments.ts";
 import { loadCommands, urlOf } from "./commands_module.ts";
 import { demoCommands } from "./demo_commands.ts";
-import { pathFlag } from "./flags.ts";
+import { ABOUT, pathFlag } from "./flags.ts";
 import { isGranted } from "./permission.ts";
 import { runProgram } from "./run.ts";
 import { inheritedFlags, RUNTIME } from "./worker_process.ts";
@@ -17,7 +16,7 @@ export { endWith } from "./run.ts";
 
 const FLAGS = {
   commands: pathFlag("module with the commands: its export commands, its default export, or all its exports"),
-  version: toggle("show the version"),
+  version: ABOUT.version,
 };
 
 /**

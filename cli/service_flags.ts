@@ -14,6 +14,7 @@ import { GROUP } from "../transport/unix.ts";
 import { type Flag, flagOf, type Flags, type FlagValues, readArguments, toggle, UsageError } from "./arguments.ts";
 import { readEnvironment, variableOf } from "./environment.ts";
 import {
+  ABOUT,
   choiceFlag,
   countFlag,
   hostnameFlag,
@@ -73,7 +74,7 @@ export const SERVICE_FLAGS = {
   tap: toggle("let clients watch all calls, for client.ts --tap"),
   logLevel: choiceFlag("how much is logged on stderr (default info)", LOG_LEVELS),
   logFormat: choiceFlag("how a line of the log looks (default text)", LOG_FORMATS),
-  help: toggle("show this help"),
+  help: ABOUT.help,
 };
 
 type FlagName = keyof typeof SERVICE_FLAGS;
