@@ -16,9 +16,8 @@ export type Kind = (ClientMessage | ServerMessage)["kind"];
 
 /** One field of a message. */
 export interface Field {
-  /** Its type; `0` and `true` are literal values. */
+  /** Its type; `0` and `true` are literal values. PROTOCOL.md says what it means. */
   readonly type: string;
-  readonly meaning: string;
   readonly optional?: true;
 }
 
@@ -34,16 +33,15 @@ interface MessageShape {
   readonly since: number;
 }
 
-const CONTROL: Field = { type: "0", meaning: "marks a control message" };
-const CALL: Field = { type: "integer, 0 to 2^53 - 1", meaning: "the call" };
-const RESULT: Field = { type: "any value", meaning: "the result" };
+const ZERO: Field = { type: "0" };
+const TRUE: Field = { type: "true" };
+const CALL: Field = { type: "integer, 0 to 2^53 - 1" };
+const COUNT: Field = { type: "integer, 1 to 2^53 - 1" };
+const TEXT: Field = { type: "text" };
+const ANY: Field = { type: "any value" };
 
 function optional(field: Field): Field {
   return { ...field, optional: true };
-}
-
-function meant(field: Field, meaning: string): Field {
-  return { ...field, meaning };
 }
 
 /** All kinds of messages. */
@@ -52,15 +50,12 @@ export const MESSAGES: Readonly<Record<Kind, MessageShape>> = {
     direction: "to the server",
     meaning: "calls a command",
     fields: {
-      cmd: { type: "integer or text", meaning: "the command" },
-      seq: optional(meant(CALL, "the call's own number")),
-      ttl: optional({ type: "number > 0", meaning: "milliseconds for which the answer is wanted" }),
-      meta: optional({ type: "map of text to text", meaning: "metadata of the call, not a parameter" }),
-      credit: optional({
-        type: "integer, 1 to 2^53 - 1",
-        meaning: "items of a stream that the server may send at first",
-      }),
-      $items: optional({ type: "true", meaning: "a stream of items follows" }),
+      cmd: { type: "integer or text" },
+      seq: optional(CALL),
+      ttl: optional({ type: "number > 0" }),
+      meta: optional({ type: "map of text to text" }),
+      credit: optional(COUNT),
+      $items: optional(TRUE),
     },
     others: "parameters",
     since: 1,
@@ -69,41 +64,41 @@ export const MESSAGES: Readonly<Record<Kind, MessageShape>> = {
     direction: "to the server",
     meaning: "sets what the client accepts and promises",
     fields: {
-      cmd: CONTROL,
-      max: optional({ type: "integer, 0 to 2^53 - 1", meaning: "bytes of payload that the client takes" }),
-      alive: optional({ type: "integer, 1000 to 3600000", meaning: "milliseconds between signs of life" }),
-      notice: optional({ type: "true or false", meaning: "whether notices are wanted" }),
+      cmd: ZERO,
+      max: optional({ type: "integer, 0 to 2^53 - 1" }),
+      alive: optional({ type: "integer, 1000 to 3600000" }),
+      notice: optional({ type: "true or false" }),
     },
     since: 1,
   },
   "cancel": {
     direction: "to the server",
     meaning: "ends a call whose reply is no longer needed",
-    fields: { cmd: CONTROL, seq: CALL, cancel: { type: "true", meaning: "marks a cancel" } },
+    fields: { cmd: ZERO, seq: CALL, cancel: TRUE },
     since: 1,
   },
   "credit": {
     direction: "to the server",
     meaning: "grants more items of a stream",
-    fields: { cmd: CONTROL, seq: CALL, credit: { type: "integer, 1 to 2^53 - 1", meaning: "how many more" } },
+    fields: { cmd: ZERO, seq: CALL, credit: COUNT },
     since: 1,
   },
   "request item": {
     direction: "to the server",
     meaning: "is one item of the caller's stream",
-    fields: { cmd: CONTROL, seq: CALL, item: { type: "any value", meaning: "the item" } },
+    fields: { cmd: ZERO, seq: CALL, item: ANY },
     since: 1,
   },
   "request end": {
     direction: "to the server",
     meaning: "completes the caller's stream",
-    fields: { cmd: CONTROL, seq: CALL, end: { type: "true", meaning: "marks an end" } },
+    fields: { cmd: ZERO, seq: CALL, end: TRUE },
     since: 1,
   },
   "unknown control": {
     direction: "to the server",
     meaning: "comes from a newer client; ignored",
-    fields: { cmd: CONTROL },
+    fields: { cmd: ZERO },
     others: "unknown fields",
     since: 1,
   },
@@ -112,9 +107,9 @@ export const MESSAGES: Readonly<Record<Kind, MessageShape>> = {
     meaning: "is one item of a stream",
     fields: {
       seq: optional(CALL),
-      res: meant(RESULT, "the item"),
-      more: { type: "true", meaning: "marks an item" },
-      $id: optional({ type: "integer or text", meaning: "where the stream goes on after a loss" }),
+      res: ANY,
+      more: TRUE,
+      $id: optional({ type: "integer or text" }),
     },
     since: 1,
   },
@@ -123,8 +118,8 @@ export const MESSAGES: Readonly<Record<Kind, MessageShape>> = {
     meaning: "ends a call with its result",
     fields: {
       seq: optional(CALL),
-      res: RESULT,
-      $items: optional({ type: "0", meaning: "marks a stream without items" }),
+      res: ANY,
+      $items: optional(ZERO),
     },
     others: "fields",
     since: 1,
@@ -134,23 +129,23 @@ export const MESSAGES: Readonly<Record<Kind, MessageShape>> = {
     meaning: "ends a call that failed",
     fields: {
       seq: optional(CALL),
-      err: { type: "text", meaning: "the code" },
-      msg: optional({ type: "text", meaning: "a sentence for people" }),
-      data: optional({ type: "any value", meaning: "details for a program" }),
-      $after: optional({ type: "number >= 0", meaning: "milliseconds to wait before the next try" }),
+      err: TEXT,
+      msg: optional(TEXT),
+      data: optional(ANY),
+      $after: optional({ type: "number >= 0" }),
     },
     since: 1,
   },
   "going": {
     direction: "to the client",
     meaning: "asks for no more calls on this connection",
-    fields: { going: { type: "number >= 0", meaning: "milliseconds for which it is still served" } },
+    fields: { going: { type: "number >= 0" } },
     since: 1,
   },
   "request credit": {
     direction: "to the client",
     meaning: "grants more items of the caller's stream",
-    fields: { seq: CALL, credit: { type: "integer, 1 to 2^53 - 1", meaning: "how many more" } },
+    fields: { seq: CALL, credit: COUNT },
     since: 1,
   },
   "unknown notice": {
