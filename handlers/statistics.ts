@@ -39,7 +39,7 @@ export class CommandCounts {
     let place = 0;
     while (durationMs > BOUNDS_MS[place]) place++;
     this.#durations[place] += calls;
-    if (code !== undefined) countCode(this.#errors, code, 1);
+    if (code !== undefined) countCode(this.#errors, code, calls);
   }
 
   /** The counts as STATS reports them. */

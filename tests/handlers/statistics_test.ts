@@ -20,6 +20,13 @@ Deno.test("CommandCounts counts calls, failures by code, and times", () => {
   });
 });
 
+Deno.test("CommandCounts counts several failures of one duration and code as so many", () => {
+  const counts = new CommandCounts();
+  counts.inFlight += 3;
+  counts.answered(10, "INTERNAL", 3);
+  assertObjectMatch(counts.snapshot(), { calls: 3, errors: { INTERNAL: 3 }, inFlight: 0, totalMs: 30 });
+});
+
 Deno.test("CommandCounts keeps codes apart from the names that every object has", () => {
   const counts = new CommandCounts();
   for (const code of ["__proto__", "constructor", "toString"]) counts.answered(1, code);
