@@ -49,6 +49,8 @@ export interface CallOwner {
   readonly inputEnded: boolean;
   /** Why the connection should end soon, if it should. */
   readonly drainReason: RpcError | undefined;
+  /** Whether the call gets no reply any more. After its connection has ended, this ends the call. */
+  isOver(call: Call): boolean;
   /** Sends a reply, and encodes it before returning. */
   push(reply: Reply<Call>): void;
   /** Grants more items of the caller's stream. */
@@ -183,7 +185,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
   }
 
   #onThrown(error: unknown): void {
-    if (this.isSettled) this.onLateError(error);
+    if (this.owner.isOver(this)) this.onLateError(error);
     else this.fail(this.#failureOf(error));
     this.endPart();
   }
@@ -217,7 +219,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
   }
 
   #succeed(reply: ReplyFields): void {
-    if (this.state === "settled") return void this.owner.server.counts.lateReplies++;
+    if (this.owner.isOver(this)) return void this.owner.server.counts.lateReplies++;
     this.#answer(this.#isEmptyStream && reply.res !== null ? { ...reply, [ITEMS]: 0 } : reply);
     if (this.#parts === 1) return; // else a middleware has answered, and the handler may still run
     this.#lastingOrNone?.endStream?.();
@@ -241,7 +243,7 @@ export class Call implements Expiring, StreamedCall, Invocation {
 
   /** Ends the call with an error, unless it has its reply, and aborts the handler. */
   fail(reason: RpcError): void {
-    if (this.state !== "settled") this.#answer(reason);
+    if (!this.owner.isOver(this)) this.#answer(reason);
     this.#abort(reason);
   }
 

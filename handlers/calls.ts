@@ -46,6 +46,8 @@ type CallControl = Exclude<KnownControl, Settings>;
 
 /** Listens to the progress of calls. */
 export interface CallListener {
+  /** Why the connection has ended, if it has. */
+  readonly endReason: RpcError | undefined;
   /**
    * There may be room, or nothing left to answer: a call got its final reply, a handler has ended or has taken an item,
    * or waiting requests have begun.
@@ -247,6 +249,13 @@ export class Calls implements CallOwner {
   }
 
   // ---- for the calls
+
+  /** The calls of a connection that has ended are abandoned in turns, and some handlers end before their turn. */
+  isOver(call: Call): boolean {
+    const { endReason } = this.#listener;
+    if (endReason !== undefined && !call.isSettled) this.#abandon(call, endReason);
+    return call.isSettled;
+  }
 
   push(reply: Reply<Call>): void {
     if (this.connection.isOpen) this.output?.enqueue(reply);

@@ -47,8 +47,8 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Mes
   readonly #intake: Intake;
   readonly #strikes: Strikes;
   readonly #drain: ConnectionDrain;
-  /** Why the connection has ended. */
-  endReason: unknown;
+  /** Why the connection has ended, if it has, as its calls are told. */
+  endReason: RpcError | undefined;
 
   /** @param pace Knows when the current input arrived. */
   constructor(server: ServerState, connection: ConnectionView, pace: ReadPace) {
@@ -186,13 +186,12 @@ export class DispatchStage implements Dispatch<ClientMessage, ServerOutput>, Mes
 
   /** The connection is gone, so no caller waits for an answer. */
   cancel(reason: unknown): void {
-    this.endReason ??= reason;
+    this.endReason ??= reason instanceof RpcError
+      ? reason
+      : new RpcError("CONNECTION_LOST", "the caller is gone", { cause: reason });
     this.#connection.end();
     this.#drain.stop();
-    const isCode = reason instanceof RpcError;
-    this.#calls.abandonAll(
-      isCode ? reason : new RpcError("CONNECTION_LOST", "the caller is gone", { cause: reason }),
-    );
+    this.#calls.abandonAll(this.endReason);
     this.#intake.wake();
   }
 }

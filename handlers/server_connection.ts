@@ -68,7 +68,8 @@ export class ServerConnection implements OpenConnection {
 
   /** Why the connection has ended, as text. */
   get endReason(): string {
-    return messageOf(this.#dispatch.endReason);
+    const { endReason } = this.#dispatch;
+    return messageOf(endReason?.cause ?? endReason);
   }
 
   /** Serves until both directions have ended or the connection is closed. */
