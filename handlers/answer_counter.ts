@@ -49,6 +49,7 @@ export class AnswerCounter {
   /** Begins a batch. Its calls are counted when it ends. */
   beginBatch(arrival: Arrival): void {
     this.#batchArrival = arrival;
+    this.#registry.counter = this;
   }
 
   /** Ends the batch. Returns the time when the clock was last read. */
@@ -72,7 +73,9 @@ export class AnswerCounter {
     } else {
       this.#answered.push(call);
     }
-    if (this.#answered.length + this.#watched.length === 1) queueMicrotask(() => this.count());
+    if (this.#answered.length + this.#watched.length > 1) return;
+    this.#registry.counter = this;
+    queueMicrotask(() => this.count());
   }
 
   /** Counts the calls answered so far. */
@@ -90,6 +93,12 @@ export class AnswerCounter {
       counts.uncounted = 0;
     }
     this.#batchSize = 0;
+  }
+
+  /** The connection has ended: no more calls are answered. */
+  end(): void {
+    this.count();
+    if (this.#registry.counter === this) this.#registry.counter = undefined;
   }
 
   #countListed(nowMs: number): void {

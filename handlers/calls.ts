@@ -209,7 +209,7 @@ export class Calls implements CallOwner {
 
   /** Ends all calls after the connection has ended. */
   abandonAll(reason: RpcError): void {
-    this.counter.count();
+    this.counter.end();
     const calls = this.#open();
     for (const waiting of this.queue.takeAll()) {
       if (waiting instanceof Reply) this.held.delete(MESSAGE_WEIGHT);

@@ -70,6 +70,8 @@ const SMALL_NUMBERS = 256;
 export class Registry {
   /** The readers of TAP. */
   readonly taps = new Taps();
+  /** Counts the calls that were answered last: the counts may be read in the middle of their batch. */
+  counter: { count(): void } | undefined;
   // Maps, so that a peer's "constructor" or "__proto__" finds nothing.
   readonly #byName = new Map<string, RegisteredCommand>();
   readonly #byNumber = new Map<number, RegisteredCommand>();

@@ -69,6 +69,7 @@ export class Report implements ServerReport {
 
   statistics(): ServerStatistics {
     const { counts, connections, drain, load, registry, limits: { maxConnections, maxInFlightTotal } } = this.#server;
+    registry.counter?.count();
     return {
       uptime: this.#uptimeSeconds(),
       connections: {

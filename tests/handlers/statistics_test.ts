@@ -1,7 +1,11 @@
 /** Counting: what STATS tells of one command. */
 
 import { assertEquals, assertObjectMatch } from "@std/assert";
+import { command } from "../../handlers/command.ts";
+import type { ServerStatistics } from "../../handlers/server_info.ts";
 import { CommandCounts, DURATION_BOUNDS_MS } from "../../handlers/statistics.ts";
+import { withMemory } from "../support/test_server.ts";
+import type { Message } from "../support/wire.ts";
 
 Deno.test("CommandCounts counts calls, failures by code, and times", () => {
   const counts = new CommandCounts();
@@ -53,4 +57,35 @@ Deno.test("a command's failures are counted by code, for as many codes as an aut
   const { errors } = counts.snapshot();
   assertEquals([errors.CODE_0, errors.CODE_63, errors.CODE_64, errors.OTHER], [2, 2, undefined, 2 * (1_000 - 64)]);
   assertEquals(Object.keys(errors).length, 65);
+});
+
+/** Sends requests in one write, and returns what each STATS of them says of another command: calls, and in flight. */
+async function countsSeen(name: string, requests: Message[]): Promise<[number, number][]> {
+  const commands = {
+    AT_ONCE: command(() => 1),
+    LATER: command(() => Promise.resolve().then(() => 2)),
+    COUNTS: command((_: object, { server }) => ({ ...server.statistics() })),
+  };
+  await using served = withMemory({ commands });
+  await served.peer.send(...requests);
+  const replies = await served.peer.readReplies(requests.length);
+  return replies.flatMap(({ res }) => {
+    const { commands } = res as { commands?: ServerStatistics["commands"] };
+    return commands === undefined ? [] : [[commands[name].calls, commands[name].inFlight]];
+  });
+}
+
+Deno.test("STATS counts the calls before it, also if they have come in the same write", async () => {
+  for (const name of ["PING", "AT_ONCE"]) {
+    for (const stats of ["STATS", "COUNTS"]) {
+      const requests = [name, name, stats, name, stats].map((cmd) => ({ cmd }));
+      for (const sent of [requests, requests.map((request, seq) => ({ ...request, seq }))]) {
+        assertEquals(await countsSeen(name, sent), [[2, 0], [3, 0]], `${name}, seen by ${stats}`);
+      }
+    }
+  }
+  for (const stats of ["STATS", "COUNTS"]) {
+    const seen = await countsSeen("LATER", ["LATER", "LATER", stats].map((cmd) => ({ cmd })));
+    assertEquals(seen, [[2, 0]], `LATER, seen by ${stats}`);
+  }
 });
