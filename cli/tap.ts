@@ -8,7 +8,7 @@
  */
 
 import { connect } from "../client/connect.ts";
-import { printable } from "../codec/printable.ts";
+import { word } from "../codec/printable.ts";
 import { isReceived, RpcError } from "../errors.ts";
 import type { TappedCall, TapReport } from "../handlers/tap.ts";
 import type { Transport } from "../transport/transport.ts";
@@ -114,14 +114,4 @@ export function plainLines(): (report: TapReport) => string[] {
     });
     return leftOut === 0 ? lines : [...lines, `${leftOut.toLocaleString("en")} left out`];
   };
-}
-
-/**
- * A text as one word of a line. It is quoted if it is empty, is the same as `nothing`, or has spaces, quotes,
- * backslashes or unprintable characters.
- */
-function word(text: string | null, nothing = ""): string {
-  if (text === null) return nothing;
-  const isWord = /^[^\s"\\]+$/.test(text) && printable(text) === text && text !== nothing;
-  return isWord ? text : printable(JSON.stringify(text));
 }

@@ -2,7 +2,7 @@
  * Makes text from a peer safe for a terminal or a log: no character in it is invisible, moves the cursor, starts a
  * line, or changes a colour or the text direction.
  *
- * In: any text. Out: the same, with such characters as `\uXXXX`, which JSON can read back. Refused: nothing.
+ * In: any text. Out: the same, with such characters as `\uXXXX`, which JSON can read back; or one word. Refused: nothing.
  */
 
 /**
@@ -14,6 +14,17 @@ const UNFIT = /[\p{C}\p{Zl}\p{Zp}\p{DI}]/gu;
 /** Escapes characters that control a terminal or hide in it. */
 export function printable(text: string): string {
   return text.replaceAll(UNFIT, escape);
+}
+
+/**
+ * Makes a text one word of a line: quoted if it is empty or has spaces, quotes, backslashes or unprintable characters.
+ *
+ * @param nothing The word for `null`. A text that is the same is quoted.
+ */
+export function word(text: string | null, nothing = ""): string {
+  if (text === null) return nothing;
+  const isWord = /^[^\s"\\]+$/.test(text) && printable(text) === text && text !== nothing;
+  return isWord ? text : printable(JSON.stringify(text));
 }
 
 /** Escapes one character; above U+FFFF, both surrogates. */

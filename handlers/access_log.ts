@@ -5,7 +5,7 @@
  */
 
 import { kindOf } from "../codec/errors.ts";
-import { printable } from "../codec/printable.ts";
+import { word } from "../codec/printable.ts";
 import type { Middleware } from "./command.ts";
 import { type CallContext, ON_END } from "./context.ts";
 import { writerOf } from "./event_log.ts";
@@ -14,7 +14,8 @@ import { cut, logLine } from "./log_line.ts";
 /**
  * Makes a middleware that writes a line at the end of each call: the time, the caller, the command, `ok` or the error
  * code that the caller got, and the milliseconds it took. If the caller is gone, the code is `CONNECTION_LOST`. The end
- * of a stream is its last item. Data from a caller cannot start a new line. With `logFormat: "json"` it is a line of
+ * of a stream is its last item. Each of them is one word: a code or a name with other characters, such as spaces, is
+ * quoted as in JSON. So is a code `ok`. With `logFormat: "json"` it is a line of
  * JSON, the event `call` (docs/production.md, "Logs"). A call that does not reach it has no line: one of an unknown
  * command, one that the server refuses, or one that ends before its turn.
  *
@@ -45,10 +46,10 @@ export function accessLog(write?: (line: string) => unknown): Middleware {
     // The result of next() is not what the caller gets if it cannot be encoded, comes too late or is replaced.
     (call as CallContext)[ON_END]((code) => {
       const ms = (clock.now() - startMs).toFixed(1);
-      const message = `${command} ${code ?? "ok"} ${ms} ms`;
+      const message = `${word(command)} ${word(code ?? null, "ok")} ${ms} ms`;
       const line = logStyle.logFormat === "json"
         ? logLine({ event: "call", peer, command, code, durationMs: Number(ms), message }, logStyle)
-        : printable(`${new Date().toISOString()} ${peer} ${cut(message)}`);
+        : `${new Date().toISOString()} ${word(peer)} ${cut(message)}`;
       return (write ?? writerOf(logStyle))(line);
     });
     return next();

@@ -1,12 +1,13 @@
 /** The access log: each line says what the caller was told, and no log can harm a call. */
 
 import { assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
-import type { Client } from "../../client.ts";
+import { type Client, connect } from "../../client.ts";
 import { RpcError } from "../../errors.ts";
 import { accessLog } from "../../handlers/access_log.ts";
 import { command } from "../../handlers/command.ts";
 import { createServer, type Server } from "../../server.ts";
 import { connectInMemory } from "../../testing.ts";
+import { memoryPair } from "../../transport/memory.ts";
 import { FakeClock } from "../support/fake_clock.ts";
 import { settle } from "../support/peers.ts";
 import { ErrorLog } from "../support/test_server.ts";
@@ -45,9 +46,29 @@ Deno.test("accessLog() writes one line for each call, with its end", async () =>
   const told = lines.map((line) => line.replace(/^\S+Z /, "").replace(/ \d+\.\d ms$/, ""));
   const [ping, fail, broke, count] = told;
   assertMatch(ping, / PING ok$/);
-  assertMatch(fail, / FAIL TWO\S*LINES$/);
+  assertMatch(fail, / FAIL "TWO\\nLINES"$/);
   assertMatch(broke, / BREAK INTERNAL$/);
   assertMatch(count, / COUNT ok$/);
+});
+
+Deno.test("accessLog() writes the peer, the command and the code as one word each: no code looks like another line", async () => {
+  const lines: string[] = [];
+  const commands = {
+    "SET UP": command(({ code }: { code: string }) => {
+      throw new RpcError(code);
+    }),
+  };
+  await using server = createServer({ commands, middleware: [accessLog((line) => lines.push(line))] });
+  const [here, there] = memoryPair();
+  void server.accept(Object.assign(there, { peer: "the other end" }));
+  await using client = await connect<typeof commands>({ dial: () => Promise.resolve(here) });
+  const codes = ["OUT_OF_STOCK", "a=b", "ok", "ok 0.1 ms", "", 'a"b', "a\\b", "TWO\nLINES", "\u202eX"];
+  for (const code of codes) await codeOf(client.call("SET UP", { code }));
+  assertEquals(
+    lines.map((line) => line.replace(/^\S+Z /, "").replace(/ \d+\.\d ms$/, "")),
+    ["OUT_OF_STOCK", "a=b", '"ok"', '"ok 0.1 ms"', '""', '"a\\"b"', '"a\\\\b"', '"TWO\\nLINES"', '"\\u202eX"']
+      .map((code) => `"the other end" "SET UP" ${code}`),
+  );
 });
 
 /** Calls that end otherwise than their handlers, or the middleware behind the log, think. */
