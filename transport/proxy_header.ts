@@ -14,9 +14,11 @@ import { PreambleError } from "./preamble_acceptor.ts";
 /** In the list of proxies: every peer of a unix socket. */
 const ANY_UNIX = "unix";
 
-/** The longest header of version 1, and of version 2 with everything that may follow its addresses. */
+/** The longest header of version 1. */
 const MAX_TEXT_BYTES = 107;
-const MAX_BINARY_BYTES = 536;
+
+/** How much of a long header of version 2 is read at once. */
+const SKIPPED_AT_ONCE = 1024;
 
 /** The shortest header of version 1, `PROXY UNKNOWN\r\n`. Headers of version 2 are longer. */
 const FIRST_BYTES = 15;
@@ -31,6 +33,9 @@ const TEXT = new TextEncoder().encode("PROXY ");
 const CUT = "it has ended before its header of the PROXY protocol";
 const LINE_END = "\r\n";
 const UNIX_PATH_BYTES = 108;
+
+/** The longest header of version 2 without what follows its addresses, which takes up to 64 KiB and is skipped. */
+const ADDRESSED_BYTES = FIXED_BYTES + 2 * UNIX_PATH_BYTES;
 
 /** A source of bytes, which reads no more than fits into the given buffer. */
 export interface ByteSource {
@@ -83,7 +88,7 @@ export const PROXIES: OptionKind = {
  * @throws {ProxyHeaderError} If the first bytes are not a header.
  */
 export async function readProxyHeader(source: ByteSource): Promise<string | undefined | null> {
-  const bytes = new Uint8Array(MAX_BINARY_BYTES);
+  const bytes = new Uint8Array(ADDRESSED_BYTES);
   let end = 0;
   while (end < FIRST_BYTES) {
     const readBytes = await source.read(bytes.subarray(end, FIRST_BYTES));
@@ -129,9 +134,10 @@ async function readBinary(source: ByteSource, bytes: Uint8Array): Promise<string
   await fill(source, bytes, FIRST_BYTES, FIXED_BYTES);
   const [version, command] = [bytes[12] >> 4, bytes[12] & 15];
   if (version !== 2 || command > 1) throw malformed(`version ${version} and command ${command} are unknown`);
-  const end = FIXED_BYTES + (bytes[14] << 8 | bytes[15]);
-  if (end > MAX_BINARY_BYTES) throw malformed(`it has ${end} bytes, more than ${MAX_BINARY_BYTES}`);
+  const length = FIXED_BYTES + (bytes[14] << 8 | bytes[15]);
+  const end = Math.min(length, ADDRESSED_BYTES);
   await fill(source, bytes, FIXED_BYTES, end);
+  await skip(source, length - end);
   if (command === 0) return undefined; // the proxy's own connection, such as a health check
   const family = bytes[13];
   const body = bytes.subarray(FIXED_BYTES, end);
@@ -153,6 +159,12 @@ async function fill(source: ByteSource, bytes: Uint8Array, start: number, end: n
     if (readBytes === null) throw new ProxyHeaderError(CUT);
     start += readBytes;
   }
+}
+
+/** Reads some bytes, and forgets them. */
+async function skip(source: ByteSource, bytes: number): Promise<void> {
+  const part = new Uint8Array(Math.min(bytes, SKIPPED_AT_ONCE));
+  for (let left = bytes; left > 0; left -= part.length) await fill(source, part, 0, Math.min(left, part.length));
 }
 
 function malformed(what: string): ProxyHeaderError {

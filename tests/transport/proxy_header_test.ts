@@ -14,8 +14,8 @@ import { concat } from "../support/wire.ts";
 
 const SIGNATURE = "\r\n\r\n\0\r\nQUIT\n";
 
-/** Longer headers are refused. */
-const MOST_BYTES = 536;
+/** As many bytes as the length of a header can express. */
+const MOST_BYTES = 16 + 65_535;
 
 /** A header of version 2. */
 function binary(command: number, family: number, body: Uint8Array): Uint8Array {
@@ -54,6 +54,15 @@ const HEADERS: [Uint8Array, string | undefined][] = [
   [binary(1, 0, TLV), undefined],
 ];
 
+/** Headers with more behind their addresses than fits into one packet, such as the client's certificate. */
+const LONG_HEADERS: [Uint8Array, string | undefined][] = [
+  [binary(1, 0x11, concat(IPV4, new Uint8Array(1_500))), "203.0.113.5:4711"],
+  [binary(1, 0x21, concat(IPV6, new Uint8Array(485))), "[2001:db8::5]:4711"],
+  [binary(1, 0x31, concat(paths("/run/a"), new Uint8Array(1_024))), "unix:/run/a"],
+  [binary(0, 0, new Uint8Array(2_048)), undefined],
+  [binary(1, 0x11, concat(IPV4, new Uint8Array(65_535 - IPV4.length))), "203.0.113.5:4711"],
+];
+
 /** What is no header, and what is said of it. */
 const REFUSED: [Uint8Array, RegExp][] = [
   [latin1("PROXY TCP4 203"), /ended before its header/],
@@ -77,8 +86,7 @@ const REFUSED: [Uint8Array, RegExp][] = [
   [binary(1, 0x12, IPV4), /family 0x12/],
   [binary(1, 0x41, IPV4), /family 0x41/],
   [binary(1, 0x11, IPV4.subarray(1)), /take 12 bytes, and it has 11/],
-  [binary(1, 0x21, new Uint8Array(521)), /has 537 bytes/],
-  [binary(1, 0x11, new Uint8Array(65_535)), /has 65551 bytes/],
+  [binary(1, 0x21, new Uint8Array(1_500)).subarray(0, 1_000), /ended before its header/],
 ];
 
 function latin1(text: string): Uint8Array {
@@ -105,7 +113,7 @@ class Pieces implements ByteSource {
 }
 
 Deno.test("a header tells whose connection it is, and what comes behind it is not touched", async () => {
-  for (const [header, client] of HEADERS) {
+  for (const [header, client] of [...HEADERS, ...LONG_HEADERS]) {
     for (const size of [1, 2, 7, 10_000]) {
       const source = new Pieces(concat(header, latin1("\r\nwhat comes behind")), () => size);
       assertEquals(await readProxyHeader(source), client);
