@@ -10,7 +10,7 @@ import type { ShutdownReport } from "../handlers/server.ts";
 import type { ServerOptions } from "../handlers/server_state.ts";
 import { validityProblem } from "../transport/certificate.ts";
 import { systemClock } from "../transport/clock.ts";
-import { dialAddress, textOf, withoutBrackets } from "../transport/address.ts";
+import { dialAddress, plainHost, textOf } from "../transport/address.ts";
 import { denoNetwork } from "../transport/deno_network.ts";
 import { denoServerNetwork } from "../transport/deno_server_network.ts";
 import { askServerTls, type ServerTls, tlsProblem, type TlsSource } from "../transport/tls.ts";
@@ -124,7 +124,7 @@ async function startWorkers(
     throw new StartError(`no permission to start workers; ${withFlags(`--allow-run=${RUNTIME}`)}`);
   }
   // The resolved address, so that workers may listen on nothing else.
-  const hostname = await resolveFree(withoutBrackets(task.hostname), task.port);
+  const hostname = await resolveFree(plainHost(task.hostname), task.port);
   const { Workers } = await import("./workers.ts");
   const workers = new Workers({
     count,

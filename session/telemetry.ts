@@ -11,7 +11,7 @@
 import { beginningOf } from "../codec/text.ts";
 import { RpcError } from "../errors.ts";
 import { DEFAULT_PORT } from "../limits.ts";
-import { webSocketPlace, withoutBrackets } from "../transport/address.ts";
+import { plainHost, webSocketPlace } from "../transport/address.ts";
 import { runtimeTelemetry } from "../transport/runtime.ts";
 import { countCode } from "./collections.ts";
 
@@ -341,7 +341,7 @@ function addressOf(whose: "server" | "network.peer", text: string): Attributes {
   const hostname = place?.hostname ?? host;
   const port = place?.port ?? itsPort ?? (whose === "server" ? DEFAULT_PORT : undefined);
   if (hostname === undefined || port === undefined) return {};
-  return { [`${whose}.address`]: withoutBrackets(hostname), [`${whose}.port`]: Number(port) };
+  return { [`${whose}.address`]: plainHost(hostname), [`${whose}.port`]: Number(port) };
 }
 
 const openTelemetry = find();

@@ -3,7 +3,7 @@
  * to connect to one with a time limit, over the sockets of the runtime.
  *
  * In: a user's address: `localhost`, `127.0.0.1`, `::1`, `[::1]`, a URL, a name; the {@linkcode Network} of the
- * runtime. Out: the address without brackets, which some of the runtime's interfaces reject; a function that finds
+ * runtime. Out: the address as all of the runtime's interfaces take it; a function that finds
  * servers, each as `host:port`; a transport. Refused: invalid names and ports, by the kinds below, which `checkOptions`
  * uses; a name without servers, and an address that cannot be reached, by a `CONNECTION_LOST` that says what to do. A
  * missing permission is thrown unchanged, because it is the program's mistake and not a network failure.
@@ -54,9 +54,15 @@ export const DIAL_PORT: OptionKind = {
   must: `be a whole number from 1 to ${MAX_PORT}`,
 };
 
-/** An address without its brackets: `::1` for `[::1]`. Other text is returned unchanged. */
-export function withoutBrackets(hostname: string): string {
-  return /^\[.*\]$/.test(hostname) ? hostname.slice(1, -1) : hostname;
+/**
+ * A host as the runtime takes it: an address without its brackets (`::1` for `[::1]`), and a name with other letters as
+ * the DNS has it (`xn--mnchen-3ya.example` for `münchen.example`), as in a URL. Other text is returned unchanged.
+ */
+export function plainHost(hostname: string): string {
+  if (/^\[.*\]$/.test(hostname)) return hostname.slice(1, -1);
+  const url = `ws://${hostname}`;
+  const isForeign = /[^\0-\x7f]/.test(hostname) && !/[/?#@:\\]/.test(hostname) && URL.canParse(url);
+  return isForeign ? new URL(url).hostname : hostname;
 }
 
 /** Where a server is. */
@@ -96,7 +102,7 @@ export function webSocketPlace(text: string): ServerPlace | undefined {
   const url = /^wss?:\/\/[^#]+$/i.test(text) && URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || url.username !== "" || url.password !== "") return undefined;
   const port = url.port === "" ? url.protocol === "wss:" ? 443 : 80 : Number(url.port);
-  return isPort(port, 1) ? { hostname: withoutBrackets(url.hostname), port, url: url.href } : undefined;
+  return isPort(port, 1) ? { hostname: plainHost(url.hostname), port, url: url.href } : undefined;
 }
 
 /** A readable address: `127.0.0.1:1235`, `[::1]:1235`, or a path, which a client of a unix socket does not have. */
@@ -156,7 +162,7 @@ export interface Network {
 export async function dialAddress(network: Network, address: Address, signal: AbortSignal): Promise<Transport> {
   try {
     const { url, path, port, ...given } = address;
-    const hostname = withoutBrackets(address.hostname);
+    const hostname = plainHost(address.hostname);
     const tls = given.tls ? await askTls(given.tls) : url?.startsWith("wss:") ? {} : undefined;
     signal.throwIfAborted();
     if (url === undefined) return await network.open({ hostname, port, path, tls }, signal);
@@ -174,7 +180,7 @@ export async function dialAddress(network: Network, address: Address, signal: Ab
 export function textOf({ hostname, port, path, url }: ServerPlace): string {
   if (url !== undefined) return url;
   return addressText(
-    path === undefined ? { transport: "tcp", hostname: withoutBrackets(hostname), port } : { transport: "unix", path },
+    path === undefined ? { transport: "tcp", hostname: plainHost(hostname), port } : { transport: "unix", path },
   );
 }
 
@@ -334,7 +340,7 @@ async function addressesOf(
   { port = DEFAULT_PORT, nameServer }: DnsOptions,
   resolveDns: ResolveDns,
 ): Promise<string[]> {
-  const addresses = await resolveDns(hostname, type, { nameServer });
+  const addresses = await resolveDns(plainHost(hostname), type, { nameServer });
   return addresses.map((address) => addressText({ transport: "tcp", hostname: address, port }));
 }
 

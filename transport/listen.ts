@@ -8,7 +8,7 @@
  */
 
 import type { Acceptor, Refusal } from "./acceptor.ts";
-import { withoutBrackets } from "./address.ts";
+import { plainHost } from "./address.ts";
 import type { Clock } from "./clock.ts";
 import { type AddressedTransport, ProxyPreamble } from "./proxy_preamble.ts";
 import { PreambleAcceptor, type PreambleSource } from "./preamble_acceptor.ts";
@@ -109,7 +109,7 @@ export async function listen(network: ServerNetwork, options: ListenAddress): Pr
 
 async function listenAt(network: ServerNetwork, options: ListenAddress): Promise<Acceptor> {
   const { port, path, mode, group, fd, tls, reusePort = false, clock } = options;
-  const place = { hostname: withoutBrackets(options.hostname), port, reusePort };
+  const place = { hostname: plainHost(options.hostname), port, reusePort };
   if (path !== undefined) {
     return behindProxies(await network.listenUnix(path, { mode, group }, clock), options);
   }

@@ -43,6 +43,31 @@ Deno.test("dialInTime() - a dial that throws is one that failed", async () => {
   assertEquals(clock.timers, 0);
 });
 
+Deno.test("dialAddress() - a host is dialed as the runtime takes it: without brackets, its name as in the DNS", async () => {
+  const hosts = {
+    "[::1]": "::1",
+    "münchen.example": "xn--mnchen-3ya.example",
+    "BÜRO_2.例え.テスト": "xn--bro_2-kva.xn--r8jz45g.xn--zckzah",
+    "my_Service": "my_Service",
+    "127.1": "127.1",
+    "user@münchen.example": "user@münchen.example",
+    "fe80::1%ü": "fe80::1%ü",
+    "ü ü": "ü ü",
+  };
+  const dialed: string[] = [];
+  const network = {
+    ...denoNetwork,
+    open({ hostname }: { hostname: string }) {
+      dialed.push(hostname);
+      return Promise.resolve(memoryPair()[0]);
+    },
+  };
+  for (const hostname of Object.keys(hosts)) {
+    await dialAddress(network, { hostname, port: 1 }, new AbortController().signal);
+  }
+  assertEquals(dialed, Object.values(hosts));
+});
+
 Deno.test("dialAddress() - certificates that are none are told before anything is sent", async () => {
   const address = { hostname: "127.0.0.1", port: 1, tls: { cert: "no certificate" } };
   const error = await assertRejects(() => dialAddress(denoNetwork, address, new AbortController().signal), RpcError);

@@ -13,6 +13,13 @@ Deno.test("dnsServers() - every address of a name is a server, IPv4 and IPv6", a
   assertEquals((await usual())[0], "10.0.0.1:1235");
 });
 
+Deno.test("dnsServers() - a name with other letters is asked for as the DNS has it", async () => {
+  await using dns = await DnsServer.start();
+  dns.names.set("xn--mnchen-3ya.example", { A: ["10.0.0.3"] });
+  const servers = dnsServers({ hostname: "münchen.example", port: 1, nameServer: dns.nameServer });
+  assertEquals(await servers(), ["10.0.0.3:1"]);
+});
+
 Deno.test("dnsServers() - it asks each time, and sees servers come and go", async () => {
   await using dns = await DnsServer.start();
   const servers = dnsServers({ hostname: "api.example.com", port: 1, nameServer: dns.nameServer });
