@@ -3,7 +3,8 @@
  * names, which take a tenth of a second.
  *
  * In: a reader at the start of a payload. Out: what the reader would return, key by key and value by value. Refused:
- * what the reader refuses, with the same errors.
+ * what the reader refuses, with the same errors. A payload that takes too much memory is read again to its end, and its
+ * values are dropped: only its call fails if its `seq` is known.
  */
 
 import { type Fields, isReservedParameter } from "./message.ts";
@@ -21,7 +22,9 @@ export class LongPayload implements Payload {
   readonly #names: string[] = [];
   readonly #values: unknown[] = [];
   /** All other fields: there may be many, so they are put into their map while they are read. */
-  readonly #others: Fields = {};
+  #others: Fields = {};
+  /** Why the message is refused. Its values are then dropped, except the numbers that tell whose it is. */
+  #refusal: string | undefined;
   #valuesRead = 0;
   #given = 0;
 
@@ -33,18 +36,39 @@ export class LongPayload implements Payload {
   /** Reads the payload. Others may get their turn at each step. The buffer must not change until the end. */
   *readAhead(): Generator<void, void> {
     const reader = this.#reader;
+    const start = reader.position;
+    try {
+      yield* this.#readAll();
+    } catch (error) {
+      if (!reader.readAgain(start)) throw error;
+      this.#refusal = (error as Error).message;
+      this.#others = {};
+      this.#names.length = this.#values.length = 0;
+      yield* this.#readAll();
+    }
+  }
+
+  *#readAll(): Generator<void, void> {
+    const reader = this.#reader;
     for (let left = reader.readMapSize(); left > 0; left--) {
       if (++this.#valuesRead % VALUES_AT_ONCE === 0) yield;
       const key = reader.readKey();
-      if (isReservedParameter(key)) {
-        this.#names.push(key);
-        this.#values.push(yield* this.#read());
+      if (this.#refusal !== undefined) {
+        const value = yield* this.#read();
+        if (key === "cmd" || key === "seq") this.#keep(key, typeof value === "number" ? value : null);
+      } else if (isReservedParameter(key)) {
+        this.#keep(key, yield* this.#read());
       } else {
         reader.beginField(this.#others, key);
         setField(this.#others, key, yield* this.#read());
       }
     }
     reader.finish();
+  }
+
+  #keep(name: string, value: unknown): void {
+    this.#names.push(name);
+    this.#values.push(value);
   }
 
   /** Reads an array or a map and its content in parts, and any other value at once. */
@@ -55,8 +79,9 @@ export class LongPayload implements Payload {
       for (let left = reader.readMapSize(); left > 0; left--) {
         if (++this.#valuesRead % VALUES_AT_ONCE === 0) yield;
         const key = reader.readKey();
-        reader.beginField(map, key);
-        setField(map, key, reader.isAtContainer ? yield* this.#read() : reader.readValue());
+        if (this.#refusal === undefined) reader.beginField(map, key);
+        const value = reader.isAtContainer ? yield* this.#read() : reader.readValue();
+        if (this.#refusal === undefined) setField(map, key, value);
       }
       reader.leave();
       return map;
@@ -65,7 +90,8 @@ export class LongPayload implements Payload {
     const array: unknown[] = [];
     for (let left = reader.readArraySize(); left > 0; left--) {
       if (++this.#valuesRead % VALUES_AT_ONCE === 0) yield;
-      array.push(reader.isAtContainer ? yield* this.#read() : reader.readValue());
+      const value = reader.isAtContainer ? yield* this.#read() : reader.readValue();
+      if (this.#refusal === undefined) array.push(value);
     }
     reader.leave();
     return array;
@@ -99,5 +125,7 @@ export class LongPayload implements Payload {
     setField(map, key, this.readValue());
   }
 
-  finish(): void {} // it was checked as it was read
+  finish(): string | undefined {
+    return this.#refusal; // everything else was checked as it was read
+  }
 }

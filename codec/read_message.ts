@@ -43,8 +43,8 @@ export interface Payload {
   readName(): unknown;
   /** Reads the next value into a field of a map. */
   readField(map: Record<string, unknown>, key: string): void;
-  /** Rejects bytes after the last value. */
-  finish(): void;
+  /** Rejects bytes after the last value. Returns why the message is refused, although it could be read to its end. */
+  finish(): string | undefined;
 }
 
 const WRONG_SEQ = "seq must be an integer from 0 to 2^53-1";
@@ -109,7 +109,7 @@ export function readRequest(payload: Payload, frameBytes = 0): ClientMessage | I
         else payload.readField(params, key);
     }
   }
-  payload.finish();
+  wrong = payload.finish() ?? wrong;
   if (wrongSeq) return new InvalidMessage(WRONG_SEQ);
   if (seq === undefined) {
     if (credit !== undefined) wrong ||= "credit needs the seq of its call";

@@ -120,11 +120,7 @@ export class Reader implements Payload {
     return type >> 4 === 0x8 || type === 0xde || type === 0xdf;
   }
 
-  /**
-   * Enters the array that is next.
-   *
-   * @returns How many values follow. After them, call {@linkcode Reader.leave}.
-   */
+  /** Enters the array that is next. Returns how many values follow. After them, call {@linkcode Reader.leave}. */
   readArraySize(): number {
     const type = this.#uint8();
     const size = type === 0xdc ? this.#uint16() : type === 0xdd ? this.#uint32() : type & 15;
@@ -206,8 +202,22 @@ export class Reader implements Payload {
   }
 
   /** Rejects bytes after the last value. */
-  finish(): void {
+  finish(): undefined {
     if (this.#position !== this.#end) throw LEFT_OVER;
+  }
+
+  /** The position of the next byte. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** Goes back to the start of a payload that takes too much memory. Its values must not be kept now. */
+  readAgain(start: number): boolean {
+    if (this.weightBytes <= this.#maxMessageBytes) return false;
+    this.#position = start;
+    this.#depth = 0;
+    this.weightBytes = -Infinity;
+    return true;
   }
 
   #valueOf(type: number): unknown {

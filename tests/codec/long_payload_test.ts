@@ -6,6 +6,7 @@ import { LongPayload } from "../../codec/long_payload.ts";
 import { type ClientMessage, type Decoded, type InvalidMessage, Request, RequestItem } from "../../codec/message.ts";
 import { readRequest } from "../../codec/read_message.ts";
 import { DEFAULT_LIMITS, type Limits } from "../../limits.ts";
+import { encode } from "../support/msgpack.ts";
 import { concat, frame, request, unhex } from "../support/wire.ts";
 
 /** Reads bytes as a connection does, in parts if it is a server's. */
@@ -31,15 +32,20 @@ async function read(
 /** What is read in parts, which must be what is read at once; and how many parts there were. */
 async function readBoth(bytes: Uint8Array, limits = DEFAULT_LIMITS): Promise<[Decoded<ClientMessage>[], number]> {
   let pauses = 0;
-  const inParts = await read(bytes, limits, {
+  const inParts = await readInParts(bytes, limits, () => pauses++);
+  assertEquals(inParts, await read(bytes, limits));
+  return [inParts, pauses];
+}
+
+/** What is read in parts; every second one ends in a pause. */
+function readInParts(bytes: Uint8Array, limits: Limits, onPause: () => number): Promise<Decoded<ClientMessage>[]> {
+  return read(bytes, limits, {
     async readAhead(reader) {
       const payload = new LongPayload(reader);
-      for (const parts = payload.readAhead(); !parts.next().done;) if (++pauses % 2 === 0) await Promise.resolve();
+      for (const parts = payload.readAhead(); !parts.next().done;) if (onPause() % 2 === 1) await Promise.resolve();
       return payload;
     },
   });
-  assertEquals(inParts, await read(bytes, limits));
-  return [inParts, pauses];
 }
 
 const names = (count: number) =>
@@ -106,6 +112,33 @@ Deno.test("a long message is refused as a short one is", async () => {
   const limits = { ...DEFAULT_LIMITS, maxMessageBytes: 400_000 };
   const [[heavy]] = await readBoth(request({ cmd: 1, map: names(10_000) }), limits);
   assertStringIncludes((heavy as InvalidMessage).reason, "more than 400000 bytes");
+});
+
+/** More than a message may take: 140 bytes each. */
+const HEAVY = Array.from({ length: 70_000 }, () => ({}));
+
+Deno.test("a long request that takes too much memory is refused with its seq, wherever that is", async () => {
+  const refusalOf = async (...entries: [string, unknown][]) => {
+    const bytes = frame(concat(Uint8Array.of(0x80 | entries.length), ...entries.flat().map(encode)));
+    let pauses = 0;
+    const [message, ...more] = await readInParts(bytes, DEFAULT_LIMITS, () => pauses++);
+    assert(pauses > HEAVY.length / 256);
+    assertEquals([message.kind, more], ["invalid message", []]);
+    const { reason, seq } = message as InvalidMessage;
+    return [reason, seq];
+  };
+  const heavy: [string, unknown] = ["list", HEAVY];
+  const reason = "the message takes more than 8388608 bytes of memory";
+  assertEquals(await refusalOf(["cmd", 2], ["seq", 7], heavy), [reason, 7]);
+  assertEquals(await refusalOf(heavy, ["seq", 7], ["cmd", "ECHO"]), [reason, 7]);
+  assertEquals(await refusalOf(["meta", HEAVY], ["seq", 7]), [reason, 7]);
+  assertEquals(await refusalOf(["seq", 7], heavy, ["ttl", -1], ["$later", HEAVY], ["seq", 8]), [reason, 8]);
+  assertEquals(await refusalOf(["cmd", 2], heavy), [reason, undefined]);
+  // The seq of a control message is that of another message's call.
+  assertEquals(await refusalOf(["item", HEAVY], ["seq", 7], ["cmd", 0]), [reason, undefined]);
+  for (const wrong of ["7", -1, 1.5, HEAVY]) {
+    assertEquals((await refusalOf(["seq", 7], heavy, ["seq", wrong]))[1], undefined);
+  }
 });
 
 Deno.test("messages before and after a long one keep their order", async () => {

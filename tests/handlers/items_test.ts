@@ -343,6 +343,15 @@ Deno.test("items - a message that cannot be read may have been an item: it fails
   assertEquals(sizes, [0, 0], "the one that was complete alone");
 });
 
+Deno.test("a request that takes too much memory fails alone: it is known to be no item", async () => {
+  const SIZE = command(async (_: object, { items }) => (await Array.fromAsync(items ?? [])).length);
+  await using served = withMemory({ commands: { SIZE } });
+  const { peer } = served;
+  await peer.send(upload("SIZE", 1), { list: Array.from({ length: 70_000 }, () => ({})), cmd: "PING", seq: 2 }, end(1));
+  const others = (await peer.readReplies(3)).filter((message) => !("credit" in message));
+  assertEquals(others.map(({ seq, err, res }) => [seq, err ?? res]), [[2, "INVALID_MESSAGE"], [1, 0]]);
+});
+
 Deno.test("items - too many wrong ones end the connection", async () => {
   await using served = new ServedCalls({ maxStrikes: 3 });
   const { peer } = served;
