@@ -8,5 +8,5 @@ export * from "./client/connect.ts";
 
 if (import.meta.main) {
   // Not awaited, as in server.ts: a module that is loaded later may import this one.
-  import("./cli/client.ts").then(async ({ main }) => Deno.exit(await main(Deno.args)));
+  import("./cli/client.ts").then(async ({ main, endNow }) => endNow(await main(Deno.args)));
 }

@@ -14,6 +14,7 @@ import { textOf } from "../transport/address.ts";
 import { UsageError } from "./arguments.ts";
 import { type CommandCall, outgoing, readCall } from "./call.ts";
 import { type ClientFlags, HELP, readClientArguments } from "./client_flags.ts";
+import { endNow } from "./end.ts";
 import { textFor } from "./error_text.ts";
 import { exchange } from "./exchange.ts";
 import { type Direction, tapFrames } from "./frame_tap.ts";
@@ -33,6 +34,8 @@ import { tap } from "./tap.ts";
 import { standardInput } from "./values.ts";
 import { watch } from "./watch.ts";
 import { wrap } from "./wrap.ts";
+
+export { endNow };
 
 const DEFAULT_INTERVAL_SECONDS = 1;
 
@@ -87,12 +90,13 @@ async function runCommand(call: CommandCall, flags: ClientFlags): Promise<number
       return await watch({ session, call: frames, timeout, json, present: show, intervalMs: flags.watch * 1000 });
     }
     let interruption: number | undefined;
-    const run = () => exchange({ session, call: frames, timeout, json, show });
+    const stop = new AbortController();
+    const run = () => exchange({ session, call: frames, timeout, json, show, signal: stop.signal });
     const { items } = frames;
     // If a signal breaks off a stream, its call is cancelled. Without a stream, closing the connection is enough.
     const ending = items === undefined ? await run() : await untilInterrupted(run, (exitCode) => {
       interruption = exitCode;
-      if (!session.cancel(items.seq)) Deno.exit(exitCode);
+      if (!session.cancel(items.seq)) stop.abort();
     }).catch((error) => {
       if (interruption === undefined) throw error;
     });

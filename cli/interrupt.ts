@@ -5,13 +5,16 @@
  * shell reports for the signal.
  */
 
+import { endNow } from "./end.ts";
+
 /** The exit codes that a shell reports for signals: 128 plus the number. */
 export const EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGQUIT: 131, SIGTERM: 143 } as const;
 
 type EndingSignal = keyof typeof EXIT_CODES;
 
 /**
- * Runs a task that Ctrl-C or SIGTERM (as from `timeout`) stops; a second signal ends the program.
+ * Runs a task that Ctrl-C or SIGTERM (as from `timeout`) stops. A second signal ends the program as if there were no
+ * listener, because `Deno.exit()` may hang while the runtime exports metrics.
  *
  * @param run The task.
  * @param stop Stops the task; gets the exit code for the signal.
@@ -20,10 +23,8 @@ export async function untilInterrupted<Result>(
   run: () => Promise<Result>,
   stop: (exitCode: number) => void,
 ): Promise<Result> {
-  let stopped = false;
   const release = onSignals(["SIGINT", "SIGTERM"], (signal) => {
-    if (stopped) Deno.exit(EXIT_CODES[signal]);
-    stopped = true;
+    release();
     stop(EXIT_CODES[signal]);
   });
   try {
@@ -37,7 +38,7 @@ export async function untilInterrupted<Result>(
 export function beforeExit(act: () => void): () => void {
   return onSignals(Object.keys(EXIT_CODES) as EndingSignal[], (signal) => {
     act();
-    Deno.exit(EXIT_CODES[signal]);
+    endNow(EXIT_CODES[signal]);
   });
 }
 

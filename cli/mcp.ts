@@ -8,6 +8,7 @@
 
 import { printable } from "../codec/printable.ts";
 import type { ClientFlags } from "./client_flags.ts";
+import { endNow } from "./end.ts";
 import { InputError, partsOf } from "./input_file.ts";
 import { byteLinesOf } from "./lines.ts";
 import { McpSession } from "./mcp_session.ts";
@@ -29,7 +30,7 @@ export async function runMcp(names: readonly string[], flags: ClientFlags): Prom
       // Some agents take U+2028 for the end of a line.
       const line = printable(JSON.stringify(message));
       printed = printed.then(() => print(line)).then((isRead) => {
-        if (!isRead) Deno.exit(0); // the agent has gone, and stdin may stay open
+        if (!isRead) endNow(0); // the agent has gone, and stdin may stay open
       }).catch(failure.reject);
     },
     note: (text) => void complain(text),

@@ -13,6 +13,7 @@ import { Registry } from "../handlers/registry.ts";
 import { resolveLimits } from "../limits.ts";
 import { flagOf, type Flags, type FlagValues, readArguments, UsageError } from "./arguments.ts";
 import { variableOf } from "./environment.ts";
+import { endWith } from "./end.ts";
 import { describeFlags } from "./flags.ts";
 import { isHangupIgnored } from "./hangup.ts";
 import { complain, OutputError, print, standardOutput } from "./output.ts";
@@ -25,9 +26,6 @@ import { shutDownOnSignal } from "./stop_signals.ts";
 import { table } from "./table.ts";
 import { inheritedFlags, workerNumber, type WorkerProgram } from "./worker_process.ts";
 import { wrap } from "./wrap.ts";
-
-/** How long the process may take to end on its own after the service has ended. */
-const END_MS = 1_000;
 
 /** A program around a service. */
 interface Program<More extends Flags> {
@@ -63,15 +61,6 @@ export async function runOwnService(options: RunOptions): Promise<number> {
   }, options.args ?? Deno.args);
   endWith(code);
   return code;
-}
-
-/**
- * Lets the process end, and ends it if something still keeps it alive: a handler that ignores its signal, or an open
- * connection to a database. Not at once by `Deno.exit()`, which may never return while the runtime exports metrics.
- */
-export function endWith(code: number): void {
-  Deno.exitCode = code;
-  Deno.unrefTimer(setTimeout(() => Deno.exit(code), END_MS));
 }
 
 /**

@@ -12,7 +12,7 @@ import { isGranted } from "./permission.ts";
 import { runProgram } from "./run.ts";
 import { inheritedFlags, RUNTIME } from "./worker_process.ts";
 
-export { endWith } from "./run.ts";
+export { endWith } from "./end.ts";
 
 const FLAGS = {
   commands: pathFlag("module with the commands: its export commands, its default export, or all its exports"),

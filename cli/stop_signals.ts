@@ -9,6 +9,7 @@
  */
 
 import type { ShutdownReport } from "../handlers/server.ts";
+import { endNow } from "./end.ts";
 import { watchTerminal } from "./hangup.ts";
 import { EXIT_CODES } from "./interrupt.ts";
 import type { Renewal } from "./renewal.ts";
@@ -51,7 +52,8 @@ export async function shutDownOnSignal(
       resolve(server.shutdown({ graceMs }).finally(() => noted));
     } else if (signal !== first.signal || nowMs - first.atMs > COPIES_MS) {
       server.kill?.();
-      Deno.exit(EXIT_CODES[signal]);
+      void server.shutdown({ graceMs: 0 });
+      endNow(EXIT_CODES[signal]);
     }
   };
   // Windows lacks the other signals.

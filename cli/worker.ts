@@ -12,6 +12,7 @@ import { type ListeningServer, openListeningServer, type ServeOptions } from "..
 import { denoServerNetwork } from "../transport/deno_server_network.ts";
 import { messageOf } from "../transport/runtime.ts";
 import type { ServerTls } from "../transport/tls.ts";
+import { endNow } from "./end.ts";
 import { linesOf } from "./lines.ts";
 import { messageMark, readTask } from "./worker_process.ts";
 import type { FromWorker, Others, ToWorker } from "./workers.ts";
@@ -84,7 +85,10 @@ export async function runWorker(number: number, service: ServeOptions): Promise<
     }
   }
   // The parent is gone, and running calls must not keep this process alive.
-  if (!isDrained) Deno.exit(1);
+  if (!isDrained) {
+    void server.shutdown({ graceMs: 0 });
+    endNow(1);
+  }
   return 0;
 }
 

@@ -1,6 +1,7 @@
 /** What OpenTelemetry is told about calls, seen by a collector: programs run with `OTEL_DENO=true`, and one without. */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { connect, RpcError, serve } from "../mod.ts";
 import { clientTelemetry, serverTelemetry } from "../session/telemetry.ts";
 import { type CollectedSpan, Collector } from "./support/collector.ts";
 
@@ -241,24 +242,66 @@ Deno.test("docs/telemetry.md lists the attributes of spans and the metrics that 
   assertEquals(await documented("Metrics"), [...collector.metrics.keys()].sort());
 });
 
-Deno.test("the program server.ts ends by its signal, also while metrics are exported", async () => {
-  await using collector = new Collector();
-  const server = new URL("../server.ts", import.meta.url).pathname;
+/** Starts `server.ts` or `client.ts`, which export metrics all the time. It is killed after 30 s. */
+function startProgram(name: string, args: readonly string[], { env }: Collector): Deno.ChildProcess {
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "--no-check", "--allow-net=127.0.0.1", server, "--port", "0"],
-    env: { ...collector.env, OTEL_METRIC_EXPORT_INTERVAL: "1" },
+    args: ["run", "--quiet", "--no-check", "--allow-net=127.0.0.1", "--allow-read", name, ...args],
+    cwd: new URL("..", import.meta.url),
+    env: { ...env, OTEL_METRIC_EXPORT_INTERVAL: "1" },
+    stdin: "null",
     stdout: "piped",
-    stderr: "null",
+    stderr: "piped",
   }).spawn();
-  const output = child.stdout.getReader();
-  await output.read(); // it listens, and to signals too
-  await collector.until(() => collector.metrics.has("packline.server.connections"));
-  child.kill("SIGTERM");
   const late = setTimeout(() => child.kill("SIGKILL"), 30_000);
-  const { code, signal } = await child.status;
-  clearTimeout(late);
-  await output.cancel();
-  assertEquals([code, signal], [0, null]);
+  void child.status.then(() => clearTimeout(late));
+  return child;
+}
+
+for (const [signals, ending] of [[["SIGTERM"], 0], [["SIGTERM", "SIGINT"], 130]] as const) {
+  Deno.test(`the program server.ts ends by ${signals.join(" and ")}, also while metrics are exported`, async () => {
+    await using collector = new Collector();
+    const child = startProgram("server.ts", ["--port", "0", "--grace", "60"], collector);
+    const [output, errors] = [child.stdout.getReader(), child.stderr.getReader()];
+    const text = new TextDecoder().decode((await output.read()).value); // it listens, and to signals too
+    const port = Number(text.match(/:(\d+)/)?.[1]);
+    await collector.until(() => collector.metrics.has("packline.server.connections"));
+    const isBusy = signals.length > 1;
+    await using client = await connect({ port, timeoutMs: Infinity });
+    const lost = isBusy && assertRejects(() => client.reply("DELAY", { sleep: 60 }), RpcError);
+    await client.call.PING(); // after it, DELAY runs
+    for (const signal of signals) {
+      child.kill(signal);
+      if (signal === "SIGTERM") await errors.read(); // it is stopping
+    }
+    const { code, signal } = await child.status;
+    await lost;
+    await Promise.all([output.cancel(), errors.cancel()]);
+    assertEquals([code, signal], [ending, null]);
+  });
+}
+
+Deno.test("the program client.ts ends with its code, also while metrics are exported", async () => {
+  await using collector = new Collector();
+  await using server = await serve({ port: 0 });
+  const run = (...args: string[]) => startProgram("client.ts", ["--port", `${server.port}`, ...args], collector);
+  for (const [words, ending] of [["PING", 0], ["NOPE", 1], ["--version", 0], ["--nonsense", 2]] as const) {
+    // Several at once, because only some of them hang.
+    const ended = await Promise.all([1, 2, 3].map(() => run(words).output()));
+    assertEquals(ended.map(({ code, signal }) => [code, signal]), Array(3).fill([ending, null]), words);
+  }
+});
+
+Deno.test("a second signal ends the program client.ts, also while metrics are exported", async () => {
+  await using collector = new Collector();
+  using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const port = ["--port", `${silent.addr.port}`];
+  // The server does not answer, not even the cancel after the first signal.
+  const child = startProgram("client.ts", [...port, "UPLOAD", "@deno.json"], collector);
+  using conn = await silent.accept();
+  await conn.read(new Uint8Array(1024));
+  const again = setInterval(() => child.kill("SIGINT"), 10);
+  const { code } = await child.output().finally(() => clearInterval(again));
+  assertEquals(code, 130);
 });
 
 Deno.test("where OpenTelemetry is off, nothing is made and meta is what the caller gives", async () => {
