@@ -116,6 +116,9 @@ export interface CallEncoder {
   encodeResumed(request: EncodedRequest, place: { after: number | string; credit: number }): Span;
   /** The value of an item that may have to be sent again. */
   encodeItem(item: unknown, maxPayloadBytes: number): Span;
-  /** A copy of the parameters, so that the caller may change its objects. */
-  copyParams(name: string, params: unknown, maxPayloadBytes: number): Fields;
+  /**
+   * A copy of the parameters, so that the caller may change its objects while middleware runs. Also checks the options,
+   * which the engine gets only after that.
+   */
+  copyParams(name: string, params: unknown, maxPayloadBytes: number, options: MaybeItems<CallOptions>): Fields;
 }

@@ -97,7 +97,7 @@ export class CallSender {
 
   /** An async function, so that parameters that cannot be sent reject. It still encodes them before it returns. */
   async #reply(name: string, params: unknown, options: MaybeItems<CallOptions>): Promise<ReplyFields> {
-    const passage = new Passage(this, name, params, options, options.items !== undefined);
+    const passage = new Passage(this, name, params, options, options?.items !== undefined);
     return await passage.run((params, options) => this.engine.call(name, params, options) as Promise<ReplyFields>);
   }
 
@@ -151,12 +151,12 @@ class Passage implements Abortable {
     isStreaming: boolean,
   ) {
     const { encoder, settings: { maxPayloadBytes, policy } } = sender.engine;
+    const copy = orDrop(options, () => encoder.copyParams(command, params, maxPayloadBytes, options));
     const { meta, signal, timeoutMs } = options;
     this.#sender = sender;
     this.#options = { ...options };
     this.#isStreaming = isStreaming;
     this.#timeoutMs = orDrop(options, () => checkTimeout(timeoutMs ?? policy.timeoutMs));
-    const copy = orDrop(options, () => encoder.copyParams(command, params, maxPayloadBytes));
     this.#call = { command, params: copy, meta: merged(meta), signal };
   }
 

@@ -172,12 +172,12 @@ export function dropItems(source: ItemSource | undefined): void {
   if (source) void endLater(() => iteratorOf(source).return?.());
 }
 
-/** Makes a call. If the call cannot be made, ends its caller's stream. */
-export function orDrop<Call>({ items }: { readonly items?: ItemSource }, make: () => Call): Call {
+/** Makes a call. If the call cannot be made, ends its caller's stream. The options may be none yet. */
+export function orDrop<Call>(options: { readonly items?: ItemSource }, make: () => Call): Call {
   try {
     return make();
   } catch (error) {
-    dropItems(items);
+    dropItems(options?.items);
     throw error;
   }
 }

@@ -102,7 +102,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
   }
 
   #newCall(name: string, params: unknown, given: MaybeItems<CallOptions>): UnaryCall {
-    return orDrop(given ?? {}, () => {
+    return orDrop(given, () => {
       const whole = checkCallOptions(given, CALL_OPTIONS).items === undefined ? given : this.#withItems(given);
       const span = clientTelemetry?.begin(name, given.meta);
       const options = span === undefined ? whole : span.joined(whole);
@@ -124,7 +124,7 @@ export class RpcClient implements ConnectionOwner, HedgeOwner, LinkOwner {
 
   /** See `Client.stream`. */
   stream(name: string, params?: unknown, options: MaybeItems<StreamOptions> = {}): IncomingStream {
-    return orDrop(options ?? {}, () => {
+    return orDrop(options, () => {
       // Without seq, a call cannot be cancelled and a stream cannot be granted credit.
       if (!this.settings.sequenced) throw new TypeError("Cannot stream on a client with sequenced: false");
       const { meta } = checkCallOptions(options, STREAM_OPTIONS);

@@ -70,6 +70,18 @@ export function checkCallOptions<Options extends object>(
   return options;
 }
 
+/** The options of either. */
+const ALL_OPTIONS: Readonly<Record<string, OptionKind>> = { ...CALL_OPTIONS, ...STREAM_OPTIONS };
+
+/** Checks the kinds of the options alone, because the names of a call are not those of a stream. */
+function checkKinds(options: MaybeItems<CallOptions>): void {
+  if (typeof options !== "object" || options === null) checkOptions(options, ALL_OPTIONS);
+  for (const name in ALL_OPTIONS) {
+    const value = options[name as keyof CallOptions];
+    if (!isOfKind(value, ALL_OPTIONS[name])) checkOptions({ [name]: value }, ALL_OPTIONS);
+  }
+}
+
 function isOfKind(value: unknown, { is }: OptionKind): boolean {
   return value === undefined || is(value);
 }
@@ -148,19 +160,25 @@ function encodeResumed(
 /**
  * A copy of the parameters, so that the caller may change its objects.
  *
- * @throws {RangeError} If they are too large.
- * @throws {TypeError} If they cannot be sent.
+ * @throws {RangeError} If the request is too large.
+ * @throws {TypeError} If the name is none, the parameters or `meta` cannot be sent, or an option is invalid.
  */
-function copyParams(name: string, params: unknown, maxPayloadBytes: number): Fields {
+function copyParams(
+  name: string,
+  params: unknown,
+  maxPayloadBytes: number,
+  options: MaybeItems<CallOptions>,
+): Fields {
   checkName(name);
+  checkKinds(options);
   try {
     const given = {
       cmd: name,
       params: params === undefined ? NO_PARAMETERS : params,
-      meta: undefined,
+      meta: options.meta,
       credit: undefined,
     };
-    const { cmd: _, ...copy } = fieldsOf(encodeGiven(given, 0, maxPayloadBytes), 0);
+    const { cmd: _, meta: __, ...copy } = fieldsOf(encodeGiven(given, 0, maxPayloadBytes), 0);
     return copy;
   } catch (error) {
     throw unsendable(name, error);

@@ -97,6 +97,8 @@ Deno.test("an option that a call or a stream does not have is refused by its nam
       [stream, { signal: "5" }, 'Cannot use "5" as signal: it must be an AbortSignal'],
       [call, { idempotent: "false" }, 'Cannot use "false" as idempotent: it must be true or false'],
       [stream, { waitForReady: null }, "Cannot use null as waitForReady: it must be true or false"],
+      [call, { timeoutMs: {} }, "Cannot use an object as timeoutMs: it must be a number"],
+      [stream, { timeoutMs: null }, "Cannot use null as timeoutMs: it must be a number"],
       [stream, { credit: Symbol("all") }, "Cannot use Symbol(all) as credit: it must be a number"],
     ];
     for (const [make, options, text] of wrong) {
@@ -118,12 +120,14 @@ Deno.test("an option that a call or a stream does not have is refused by its nam
     assertEquals(await answer, 1);
     assertEquals(client.statistics().begun, 1);
   }
-  using network = memoryNetwork();
-  await using client = await connect({ dial: () => network.dial(), lazy: true });
-  for (const [options, shown] of [[5_000, "5000"], ["5s", '"5s"']] as const) {
-    const text = `Cannot use ${shown} as options: it must be an object`;
-    await assertRejects(() => client.call.A({}, options as CallOptions), TypeError, text);
-    assertThrows(() => client.stream.A({}, options as StreamOptions), TypeError, text);
+  for (const before of [{}, { middleware: [passing] }, { meta: () => ({}) }]) {
+    using network = memoryNetwork();
+    await using client = await connect({ dial: () => network.dial(), lazy: true, ...before });
+    for (const [options, shown] of [[5_000, "5000"], ["5s", '"5s"'], [null, "null"]] as const) {
+      const text = `Cannot use ${shown} as options: it must be an object`;
+      await assertRejects(() => client.call.A({}, options as CallOptions), TypeError, text);
+      assertThrows(() => client.stream.A({}, options as unknown as StreamOptions), TypeError, text);
+    }
   }
 });
 
