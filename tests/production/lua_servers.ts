@@ -27,7 +27,9 @@ interface Upload {
 }
 
 /** A server with commands that take and give streams, and what became of uploads. */
-export async function serveStreams(): Promise<ListeningServer & { uploads: Upload[] }> {
+export async function serveStreams(
+  options: Parameters<typeof serve>[0] = {},
+): Promise<ListeningServer & { uploads: Upload[] }> {
   const uploads: Upload[] = [];
   const commands = {
     UPLOAD: command({
@@ -60,5 +62,5 @@ export async function serveStreams(): Promise<ListeningServer & { uploads: Uploa
       throw new RpcError("OUT_OF_PAPER", "the tray is empty");
     }),
   };
-  return Object.assign(await serve({ port: 0, commands, onError: () => {} }), { uploads });
+  return Object.assign(await serve({ port: 0, commands, onError: () => {}, ...options }), { uploads });
 }
