@@ -64,3 +64,34 @@ export async function serveStreams(
   };
   return Object.assign(await serve({ port: 0, commands, onError: () => {}, ...options }), { uploads });
 }
+
+/** A server whose HOLD ends at a RELEASE, or a cancel, and what became of each HOLD. */
+export async function serveHolds(
+  options: Parameters<typeof serve>[0] = {},
+): Promise<ListeningServer & { holds: string[] }> {
+  const holds: string[] = [];
+  let release = () => {};
+  const commands = {
+    HOLD: command((_: object, { signal }) => {
+      const index = holds.push("held") - 1;
+      return new Promise<string>((resolve, reject) => {
+        signal.addEventListener("abort", () => {
+          holds[index] = signal.reason.code;
+          reject(signal.reason);
+        });
+        release = () => {
+          holds[index] = "released";
+          resolve("held");
+        };
+      });
+    }),
+    RELEASE: command(() => {
+      release();
+      return "released";
+    }),
+  };
+  return Object.assign(await serve({ port: 0, commands, onError: () => {}, ...options }), { holds });
+}
+
+/** How many connections a server has had. */
+export const accepted = (server: ListeningServer) => server.statistics().connections.accepted;
