@@ -108,7 +108,7 @@ function unionOf(shapes: readonly Shape[]): Shape {
   const members = shapes.flatMap((shape) => shape.kind === "union" ? shape.members : [shape])
     .filter(({ kind }) => kind !== "never");
   if (members.some(({ kind }) => kind === "any")) return ANY_SHAPE;
-  const unique = [...new Map(members.map((shape) => [keyOf(shape), shape])).values()];
+  const unique = [...new Map(members.map((shape) => [shapeKey(shape), shape])).values()];
   return unique.length === 0 ? NEVER : unique.length === 1 ? unique[0] : { kind: "union", members: unique };
 }
 
@@ -117,11 +117,18 @@ export function elementsOf({ first, rest }: ArrayShape): readonly Shape[] {
   return rest.kind === "never" && first.length > 0 ? first : [...first, rest];
 }
 
+/** The keys that are known. */
+const KEYS = new WeakMap<Shape, string>();
+
 /** A key that is equal for equal shapes. */
-function keyOf(shape: Shape): string {
-  return JSON.stringify(shape, (_key, value) => {
+export function shapeKey(shape: Shape): string {
+  const known = KEYS.get(shape);
+  if (known !== undefined) return known;
+  const key = JSON.stringify(shape, (_key, value) => {
     return value instanceof Map ? [...value] : typeof value === "bigint" ? `${value}` : value;
   });
+  KEYS.set(shape, key);
+  return key;
 }
 
 class ShapeReader {
@@ -217,7 +224,7 @@ class ShapeReader {
     if (other.kind === "union") return unionOf(other.members.map((member) => this.#both(one, member)));
     if (one.kind === "literal") return one;
     if (other.kind === "literal") return other;
-    if (one.kind !== other.kind) return { ...one, bounds: new Map([...one.bounds, ["allOf", keyOf(other)]]) };
+    if (one.kind !== other.kind) return { ...one, bounds: new Map([...one.bounds, ["allOf", shapeKey(other)]]) };
     const bounds = new Map([...one.bounds, ...other.bounds]);
     if (one.kind === "object" && other.kind === "object") {
       const fields = new Map<string, ShapeField>();

@@ -6,7 +6,7 @@
  * nothing.
  */
 
-import type { ArrayShape, Bounds, ObjectShape, Shape, ShapeField } from "./shape.ts";
+import { type ArrayShape, type Bounds, type ObjectShape, type Shape, type ShapeField, shapeKey } from "./shape.ts";
 
 /** The value whose shapes are compared. */
 interface Compared {
@@ -75,7 +75,12 @@ function fits(from: Shape, to: Shape, compared: Compared): boolean {
   if (from.kind === "boolean" && to.kind === "union") {
     return to.members.some(({ kind }) => kind === "boolean") || BOOLEANS.every((value) => fits(value, to, compared));
   }
-  if (to.kind === "union") return to.members.some((member) => fits(from, member, compared));
+  if (to.kind === "union") {
+    // Most variants are unchanged. To compare each with all others before it is found takes long.
+    const key = shapeKey(from);
+    return to.members.some((member) => shapeKey(member) === key) ||
+      to.members.some((member) => fits(from, member, compared));
+  }
   if (from.kind === "literal") return to.kind === "literal" ? from.value === to.value : takes(to, from.value);
   if (from.kind !== to.kind && !(from.kind === "integer" && to.kind === "number")) return false;
   // Large unions within each other would take minutes if all variants were compared with all others to their ends.

@@ -3,6 +3,8 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { breakingChanges } from "../../cli/contract_changes.ts";
 import { contractOf, contractText } from "../../cli/contract.ts";
+import type { Shape, ShapeField } from "../../cli/shape.ts";
+import { shapeChanges } from "../../cli/shape_changes.ts";
 import { command, unchecked } from "../../handlers/command.ts";
 import { serve } from "../../server.ts";
 import { runScript } from "./scripts.ts";
@@ -273,6 +275,28 @@ Deno.test("large unions within each other are compared, as those of a language's
       `GREET: the result: the field "${path}" was integer and is number`
     ),
   );
+});
+
+Deno.test("unchanged variants within variants are not compared with all others", () => {
+  let compared = 0;
+  class Counted extends Map<string, ShapeField> {
+    override keys() {
+      compared++;
+      return super.keys();
+    }
+  }
+  const shapeOf = (name: string, depth: number): Shape => {
+    const inner = depth === 0
+      ? { kind: "string" as const, bounds: new Map() }
+      : { kind: "union" as const, members: ["a", "b", "c", "d", "e"].map((each) => shapeOf(name + each, depth - 1)) };
+    const fields = new Counted([[depth === 0 ? name : "inner", { shape: inner, required: true }]]);
+    return { kind: "object", fields, others: undefined, bounds: new Map() };
+  };
+  for (const side of ["sent", "got"] as const) {
+    compared = 0;
+    const changes = shapeChanges(shapeOf("", 3), shapeOf("", 3), { side, names: "field", whole: "it" });
+    assertEquals([changes, compared], [[], 2], side); // the outermost object alone, before and after
+  }
 });
 
 Deno.test("a contract says the same each time, and a saved one is read as it was", () => {
