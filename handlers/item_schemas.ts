@@ -23,8 +23,8 @@ import type { JsonSchema, StandardSchema } from "./standard_schema.ts";
  * });
  * ```
  */
-export const bytes: StandardSchema<Uint8Array> = schemaOf<Uint8Array>(
-  (value) => value instanceof Uint8Array ? { value } : { issues: [{ message: "must be bytes" }] },
+export const bytes: StandardSchema<Uint8Array, Uint8Array<ArrayBuffer>> = schemaOf<Uint8Array, Uint8Array<ArrayBuffer>>(
+  (value) => isBytes(value) ? { value } : { issues: [{ message: "must be bytes" }] },
   { type: "string", format: "binary" },
 );
 
@@ -72,10 +72,15 @@ export function unchecked<Type>(shape?: JsonSchema): StandardSchema<Type> {
   return (shape === undefined ? ANY : schemaOf<unknown>(any, shape)) as StandardSchema<Type>;
 }
 
-function schemaOf<Type>(
-  validate: StandardSchema<Type>["~standard"]["validate"],
+/** Bytes that arrived are never in shared memory. `Blob`, `crypto.subtle` and others take no bytes that may be. */
+function isBytes(value: unknown): value is Uint8Array<ArrayBuffer> {
+  return value instanceof Uint8Array;
+}
+
+function schemaOf<Input, Output = Input>(
+  validate: StandardSchema<Input, Output>["~standard"]["validate"],
   shape?: JsonSchema,
-): StandardSchema<Type> {
+): StandardSchema<Input, Output> {
   const jsonSchema = shape && { jsonSchema: { input: () => shape } };
   return Object.freeze({ "~standard": Object.freeze({ version: 1, vendor: "packline", validate, ...jsonSchema }) });
 }

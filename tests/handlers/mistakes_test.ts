@@ -35,6 +35,8 @@ const RIGHT = [
   `command(() => { throw new Error("always"); })`,
   `command(({ any }: { any: unknown }) => any)`,
   `command({ items: bytes, handler: async (_: object, { items }) => { let n = 0; for await (const chunk of items) n += chunk.length; return n; } })`,
+  `command({ items: bytes, handler: async (_: object, { items }) => new Blob(await Array.fromAsync(items)).size })`,
+  `command({ result: bytes, handler: (): Uint8Array<ArrayBufferLike> => new Uint8Array(1) })`,
   `command({ items: unchecked<string>(), async *handler(_: object, { items }) { for await (const line of items) yield line.length; } })`,
   `command({ schema, items: text, handler: async ({ name }, { items }) => { for await (const line of items) name.concat(line); } })`,
   `command.with(middleware((_call, next) => next({ user: 1 })))({ items: text, async *handler(_: object, { items, user }) { for await (const line of items) yield line.at(user); } })`,
