@@ -18,10 +18,10 @@ import type { CallOptions, MaybeItems, StreamOptions, WithItems } from "./call_o
 export type AnyCommands = any;
 
 /** A handler's result as its caller gets it: without the fields beside it, and nil if the handler returns nothing. */
-export type Plain<T> = T extends ReplyWith<infer Result, infer _Beside> ? OrNil<Result> : OrNil<T>;
+export type Plain<T> = T extends ReplyWith<infer Result, infer _Beside> ? Arrived<Result> : Arrived<T>;
 
-/** `null` in place of `undefined` or `void`. */
-export type OrNil<T> = T extends undefined | void ? null : T;
+/** A value as it arrives: `null` in place of `undefined` or `void`, and bytes in memory that is not shared. */
+export type Arrived<T> = T extends undefined | void ? null : T extends Uint8Array ? Uint8Array<ArrayBuffer> : T;
 
 /** A handler's result, as its caller gets it. */
 // deno-lint-ignore no-explicit-any -- see AnyCommands
@@ -37,9 +37,9 @@ export type ReplyOf<Result> = 0 extends 1 & Result ? { res: any; [field: string]
   : Whole<Result>;
 
 /** A handler's answer with the fields beside it. */
-export type Whole<T> = [Extract<T, ReplyWith<unknown, object>>] extends [never] ? { res: OrNil<T> }
-  : T extends ReplyWith<infer Result, infer Beside> ? Flat<{ res: OrNil<Result> } & Omit<Beside, "res">>
-  : { res: OrNil<T> };
+export type Whole<T> = [Extract<T, ReplyWith<unknown, object>>] extends [never] ? { res: Arrived<T> }
+  : T extends ReplyWith<infer Result, infer Beside> ? Flat<{ res: Arrived<Result> } & Omit<Beside, "res">>
+  : { res: Arrived<T> };
 
 /** An error with known codes and data: a comparison of its `code` determines the type of its `data`. */
 export interface Failure<Code extends string, Data> extends RpcError {
@@ -111,9 +111,9 @@ export interface Ways<Params, Result, Errors, Item> {
   // deno-lint-ignore no-explicit-any -- see AnyCommands
   stream: 0 extends 1 & Result ? Given<Params, MaybeItems<StreamOptions>, AsyncGenerator<any, any, void>>
     : Result extends AsyncGenerator<infer Value, infer Return, infer _Next>
-      ? Method<Params, Item, StreamOptions, AsyncGenerator<OrNil<Untracked<Value>>, Plain<Return>, void>>
+      ? Method<Params, Item, StreamOptions, AsyncGenerator<Arrived<Untracked<Value>>, Plain<Return>, void>>
     : Result extends AsyncIterable<infer Value>
-      ? Method<Params, Item, StreamOptions, AsyncGenerator<OrNil<Untracked<Value>>, null, void>>
+      ? Method<Params, Item, StreamOptions, AsyncGenerator<Arrived<Untracked<Value>>, null, void>>
     : NotAStream;
 }
 

@@ -97,6 +97,11 @@ const commands = {
     yield tracked(after + 1, undefined);
   }),
   READABLE_HOLES: command(() => new ReadableStream<number | undefined>()),
+  PICTURE: command(async function* (): AsyncGenerator<Uint8Array | undefined, Uint8Array> {
+    yield new Uint8Array(1);
+    return new Uint8Array(1);
+  }),
+  THUMBNAIL: command((): Uint8Array | string => new Uint8Array(1)),
   FIND: command({
     errors: { MISSING: missing, GONE: null, SEEN: seen },
     handler: ({ id }: { id: number }) => ({ id }),
@@ -138,6 +143,15 @@ export async function typed(client: Client<typeof commands>): Promise<void> {
   same<typeof log, AsyncGenerator<string | 5, null, void>>(true); // without their ids
   const holes = client.stream.HOLES();
   same<typeof holes, AsyncGenerator<number | string | null, null, void>>(true); // the wire has no undefined
+
+  // Bytes that arrive are never in shared memory, so Blob and crypto.subtle take them.
+  const picture = client.stream.PICTURE();
+  same<typeof picture, AsyncGenerator<Uint8Array<ArrayBuffer> | null, Uint8Array<ArrayBuffer>, void>>(true);
+  const thumbnail = await client.call.THUMBNAIL();
+  same<typeof thumbnail, Uint8Array<ArrayBuffer> | string>(true);
+  const { res } = await client.reply.THUMBNAIL();
+  same<typeof res, Uint8Array<ArrayBuffer> | string>(true);
+
   const readable = client.stream.READABLE_HOLES();
   same<typeof readable, AsyncGenerator<number | null, null, void>>(true);
 

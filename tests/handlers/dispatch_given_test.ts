@@ -54,9 +54,8 @@ Deno.test("a file read into one buffer, again and again, arrives as it is", asyn
   for (const middleware of [[], [(_call: unknown, next: () => Promise<{ res: unknown }>) => next()]]) {
     await using server = await withServer({ commands: { FILE }, middleware });
     await using client = await connect({ port: server.port, commands: { FILE } });
-    const chunks: Uint8Array[] = [];
-    for await (const chunk of client.stream("FILE", {})) chunks.push(chunk);
-    assertEquals(new Uint8Array(await new Blob(chunks as Uint8Array<ArrayBuffer>[]).arrayBuffer()), original);
+    const chunks = await Array.fromAsync(client.stream("FILE", {}));
+    assertEquals(new Uint8Array(await new Blob(chunks).arrayBuffer()), original);
   }
   await Deno.remove(path);
 });
