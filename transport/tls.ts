@@ -72,8 +72,11 @@ function isTls(value: unknown): boolean {
  */
 const FAULTS: readonly [RegExp, string][] = [
   [/^.*\bKeyMismatch$|^.*key.values.mismatch$/i, "the private key does not belong to the certificate"],
-  [/^No certificates found in certificate data$|^.*no.start.line$/i, "the certificate is not PEM text"],
-  [/^No keys found in key data$|^.*DECODER routines.*$/, "the private key is not PEM text"],
+  [
+    /^No certificates found in certificate data$|^.*no.start.line$/i,
+    "the certificate is not the PEM text of a certificate",
+  ],
+  [/^No keys found in key data$|^.*DECODER routines.*$/, "the private key is not the PEM text of a private key"],
   [
     /^invalid peer certificate: BadEncoding$|^Unable to (add pem file|decode certificate)\b.*$|^.*asn\.?1 encoding routines.*$|^Invalid CA$/i,
     "a certificate is damaged",
@@ -122,7 +125,7 @@ const FAULTS: readonly [RegExp, string][] = [
 export function tlsProblem({ ca, cert, key }: ClientTls): string | undefined {
   if ((cert === undefined) !== (key === undefined)) return "a certificate and its private key must be given together";
   if (ca !== undefined && !ca.includes("-----BEGIN CERTIFICATE-----")) {
-    return "the certificate authority is not PEM text";
+    return "the certificate authority is not the PEM text of a certificate";
   }
   if (key?.includes("ENCRYPTED")) return "the private key is encrypted; give it unencrypted";
   const damaged = damageIn("chain", cert) ?? damageIn("authorities", ca);

@@ -155,7 +155,10 @@ testWith(["openssl"], "what is wrong with certificates is told by flags and file
   const wrong: [args: string[], stderr: RegExp][] = [
     [["--tls"], untrusted],
     [["--ca", path("other")], untrusted],
-    [["--ca", path("ownKey")], /^packline: cannot use --ca \S+ownKey: the certificate authority is not PEM text\n$/],
+    [
+      ["--ca", path("ownKey")],
+      /^packline: cannot use --ca \S+ownKey: the certificate authority is not the PEM text of a certificate\n$/,
+    ],
     [
       ["--cert", path("own"), "--key", path("otherKey")],
       /^packline: cannot use --cert \S+own, --key \S+otherKey: the private key does not belong to the certificate\n$/,

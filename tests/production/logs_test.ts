@@ -405,7 +405,7 @@ testWith(["openssl"], "a certificate that is renewed, and one that cannot be use
   await Deno.writeTextFile(keyPath, "");
   program.kill("SIGHUP");
   await program.hear(/"renewal_failed".*\n/);
-  const because = `cannot use ${certPath}, ${keyPath} for TLS: the private key is not PEM text`;
+  const because = `cannot use ${certPath}, ${keyPath} for TLS: the private key is not the PEM text of a private key`;
   assertEquals(
     only(readAll(program.said), "renewal_failed").message,
     `the old certificate stays in use: ${because}`,
@@ -419,7 +419,10 @@ testWith(["openssl"], "a certificate that is renewed, and one that cannot be use
     }, { tls: () => ({ cert, key: given }) }),
     "renewal_failed",
   );
-  assertMatch(failed.message, /^TypeError: Cannot renew the certificate of .*: the private key is not PEM text$/);
+  assertMatch(
+    failed.message,
+    /^TypeError: Cannot renew the certificate of .*: the private key is not the PEM text of a private key$/,
+  );
 });
 
 Deno.test("workers carry their number, in both formats, and their end and return are lines", {

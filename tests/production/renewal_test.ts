@@ -153,12 +153,15 @@ testWith(["openssl"], "renewal: broken files are one line each, and the old cert
   const unusable = `${STAYS}cannot use ${files.cert}, ${files.key} for TLS: `;
   const day = new Date(Date.now() - 86_400_000).toISOString().slice(0, 10);
   const bad: [() => Promise<void>, string][] = [
-    [() => files.put({ cert: "no PEM", key: old.key }), `${unusable}the certificate is not PEM text`],
+    [
+      () => files.put({ cert: "no PEM", key: old.key }),
+      `${unusable}the certificate is not the PEM text of a certificate`,
+    ],
     [
       () => files.put({ cert: other.cert + authority.cert.slice(0, 200), key: other.key }),
       `${unusable}certificate 2 of the chain is damaged`,
     ],
-    [() => files.put({ cert: old.cert, key: "" }), `${unusable}the private key is not PEM text`],
+    [() => files.put({ cert: old.cert, key: "" }), `${unusable}the private key is not the PEM text of a private key`],
     [
       () => files.put({ cert: other.cert, key: old.key }),
       `${unusable}the private key does not belong to the certificate`,

@@ -317,10 +317,10 @@ tlsTest("TLS: what is wrong with a certificate or a key is said before it is use
   const locked = key.replaceAll("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
   const bad: [tls: ServerTls, problem: string][] = [
     [{ cert, key: ada.key }, "the private key does not belong to the certificate"],
-    [{ cert: "no PEM", key }, "the certificate is not PEM text"],
-    [{ cert: "", key }, "the certificate is not PEM text"],
-    [{ cert: key, key: cert }, "the certificate is not PEM text"],
-    [{ cert, key: "no PEM" }, "the private key is not PEM text"],
+    [{ cert: "no PEM", key }, "the certificate is not the PEM text of a certificate"],
+    [{ cert: "", key }, "the certificate is not the PEM text of a certificate"],
+    [{ cert: key, key: cert }, "the certificate is not the PEM text of a certificate"],
+    [{ cert, key: "no PEM" }, "the private key is not the PEM text of a private key"],
     [{ cert, key: locked }, "the private key is encrypted; give it unencrypted"],
     [{ cert: cert + GARBAGE, key }, "certificate 2 of the chain is damaged"],
     [{ cert: cert + cert.slice(0, 200), key }, "certificate 2 of the chain is damaged"],
@@ -336,8 +336,8 @@ tlsTest("TLS: what is wrong with a certificate or a key is said before it is use
     ],
     [{ cert, key, ca: ca + damaged }, "certificate 2 of the authorities is damaged"],
     [{ cert, key, ca: ca.slice(0, 200) }, "certificate 1 of the authorities is damaged"],
-    [{ cert, key, ca: "no PEM" }, "the certificate authority is not PEM text"],
-    [{ cert, key, ca: key }, "the certificate authority is not PEM text"],
+    [{ cert, key, ca: "no PEM" }, "the certificate authority is not the PEM text of a certificate"],
+    [{ cert, key, ca: key }, "the certificate authority is not the PEM text of a certificate"],
     [{ cert, key: undefined as unknown as string }, "a certificate and its private key must be given together"],
   ];
   for (const [tls, problem] of bad) {
@@ -509,8 +509,16 @@ tlsTest("certificates that will not do are one line, and an exit code", async (w
       `cannot read --cert ${cert}: no permission; run it with --allow-read=${cert}`,
       [],
     ],
-    [["--cert", noPem, "--key", key], 1, `cannot use ${noPem}, ${key} for TLS: the certificate is not PEM text`],
-    [["--cert", cert, "--key", noPem], 1, `cannot use ${cert}, ${noPem} for TLS: the private key is not PEM text`],
+    [
+      ["--cert", noPem, "--key", key],
+      1,
+      `cannot use ${noPem}, ${key} for TLS: the certificate is not the PEM text of a certificate`,
+    ],
+    [
+      ["--cert", cert, "--key", noPem],
+      1,
+      `cannot use ${cert}, ${noPem} for TLS: the private key is not the PEM text of a private key`,
+    ],
     [
       ["--cert", cert, "--key", ada.keyPath],
       1,
@@ -519,7 +527,7 @@ tlsTest("certificates that will not do are one line, and an exit code", async (w
     [
       ["--cert", cert, "--key", key, "--ca", noPem],
       1,
-      `cannot use ${cert}, ${key}, ${noPem} for TLS: the certificate authority is not PEM text`,
+      `cannot use ${cert}, ${key}, ${noPem} for TLS: the certificate authority is not the PEM text of a certificate`,
     ],
   ];
   await Promise.all(cases.map(async ([flags, code, text, permissions = [read]]) => {
