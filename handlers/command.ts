@@ -123,7 +123,8 @@ export type Added<Given, More> = More extends unknown
 export type Known<T> = [T][T extends unknown ? 0 : never];
 
 /**
- * Gives a middleware its type if it is not written directly as an argument.
+ * Gives a middleware its type if it is not written directly as an argument. As an argument of `with()`, write only the
+ * function: there, its `call` also has the types of what earlier middleware has passed on.
  *
  * @param middleware The middleware.
  * @returns The same middleware.
@@ -294,12 +295,12 @@ export interface CommandMaker<Given> {
    *
    * @example The user, typed in the handler's context
    * ```ts
-   * import { command, middleware, RpcError } from "../mod.ts";
+   * import { command, RpcError } from "../mod.ts";
    *
-   * const authenticated = command.with(middleware((call, next) => {
+   * const authenticated = command.with((call, next) => {
    *   if (call.meta.token !== "secret") throw new RpcError("UNAUTHENTICATED");
    *   return next({ user: "Ada" });
-   * }));
+   * });
    * const GREET = authenticated((_params: object, { user }) => `Hello, ${user.toUpperCase()}!`);
    * ```
    */
