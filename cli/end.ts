@@ -27,4 +27,9 @@ export function endNow(code: number): void {
   if (serverTelemetry === undefined) Deno.exit(code);
   endingCode ??= code;
   endWith(code);
+  try {
+    Deno.stdin.close(); // who waits for input keeps the process alive
+  } catch {
+    // It was closed before.
+  }
 }

@@ -8,7 +8,6 @@
 
 import { printable } from "../codec/printable.ts";
 import type { ClientFlags } from "./client_flags.ts";
-import { endNow } from "./end.ts";
 import { InputError, partsOf } from "./input_file.ts";
 import { byteLinesOf } from "./lines.ts";
 import { McpSession } from "./mcp_session.ts";
@@ -24,13 +23,15 @@ export async function runMcp(names: readonly string[], flags: ClientFlags): Prom
   let printed: Promise<unknown> = Promise.resolve();
   const lines = byteLinesOf(partsOf(Deno.stdin.readable, "-", "standard input"), MAX_LINE_BYTES);
   const failure = Promise.withResolvers<never>();
+  /** The agent has gone, and stdin may stay open. */
+  const gone = Promise.withResolvers<void>();
   const session = new McpSession({
     ...{ client, names, timeoutMs: timeoutMsOf(flags) },
     send(message) {
       // Some agents take U+2028 for the end of a line.
       const line = printable(JSON.stringify(message));
       printed = printed.then(() => print(line)).then((isRead) => {
-        if (!isRead) endNow(0); // the agent has gone, and stdin may stay open
+        if (!isRead) gone.resolve();
       }).catch(failure.reject);
     },
     note: (text) => void complain(text),
@@ -39,7 +40,7 @@ export async function runMcp(names: readonly string[], flags: ClientFlags): Prom
     for await (const line of lines) void session.receive(line).catch(failure.reject);
   };
   try {
-    await Promise.race([received(), failure.promise]);
+    await Promise.race([received(), failure.promise, gone.promise]);
   } catch (error) {
     throw error instanceof RangeError ? new InputError("a line of standard input is too long") : error;
   } finally {

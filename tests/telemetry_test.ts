@@ -1,7 +1,7 @@
 /** What OpenTelemetry is told about calls, seen by a collector: programs run with `OTEL_DENO=true`, and one without. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { connect, RpcError, serve } from "../mod.ts";
+import { command, connect, RpcError, serve, unchecked } from "../mod.ts";
 import { clientTelemetry, serverTelemetry } from "../session/telemetry.ts";
 import { type CollectedSpan, Collector } from "./support/collector.ts";
 
@@ -243,12 +243,17 @@ Deno.test("docs/telemetry.md lists the attributes of spans and the metrics that 
 });
 
 /** Starts `server.ts` or `client.ts`, which export metrics all the time. It is killed after 30 s. */
-function startProgram(name: string, args: readonly string[], { env }: Collector): Deno.ChildProcess {
+function startProgram(
+  name: string,
+  args: readonly string[],
+  { env }: Collector,
+  stdin: "null" | "piped" = "null",
+): Deno.ChildProcess {
   const child = new Deno.Command(Deno.execPath(), {
     args: ["run", "--quiet", "--no-check", "--allow-net=127.0.0.1", "--allow-read", name, ...args],
     cwd: new URL("..", import.meta.url),
     env: { ...env, OTEL_METRIC_EXPORT_INTERVAL: "1" },
-    stdin: "null",
+    stdin,
     stdout: "piped",
     stderr: "piped",
   }).spawn();
@@ -291,6 +296,31 @@ Deno.test("the program client.ts ends with its code, also while metrics are expo
   }
 });
 
+Deno.test("the program client.ts ends while its standard input is open and metrics are exported", async () => {
+  await using collector = new Collector();
+  const taken = Promise.withResolvers<void>();
+  const HOLD = command({
+    items: unchecked<unknown>(),
+    async handler(_: object, { items }) {
+      for await (const _item of items) taken.resolve();
+    },
+  });
+  await using server = await serve({ port: 0, commands: { HOLD } });
+  const port = ["--port", `${server.port}`];
+  const held = startProgram("client.ts", [...port, "HOLD", "-"], collector, "piped");
+  const agents = startProgram("client.ts", [...port, "--mcp"], collector, "piped");
+  const [items, messages] = [held, agents].map(({ stdin }) => stdin.getWriter());
+  await items.write(new TextEncoder().encode("one\n"));
+  await taken.promise;
+  held.kill("SIGINT");
+  await agents.stdout.cancel(); // the agent has gone
+  await messages.write(new TextEncoder().encode('{"jsonrpc":"2.0","id":1,"method":"ping"}\n'));
+  const ended = await Promise.all([held.output(), agents.status.then(({ code }) => ({ code, stderr: agents.stderr }))]);
+  const errors = [new TextDecoder().decode(ended[0].stderr), await new Response(ended[1].stderr).text()];
+  assertEquals([ended.map(({ code }) => code), errors], [[130, 0], ["", ""]]);
+  await Promise.allSettled([items, messages].map((writer) => writer.abort()));
+});
+
 Deno.test("a second signal ends the program client.ts, also while metrics are exported", async () => {
   await using collector = new Collector();
   using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
@@ -299,7 +329,13 @@ Deno.test("a second signal ends the program client.ts, also while metrics are ex
   const child = startProgram("client.ts", [...port, "UPLOAD", "@deno.json"], collector);
   using conn = await silent.accept();
   await conn.read(new Uint8Array(1024));
-  const again = setInterval(() => child.kill("SIGINT"), 10);
+  const again = setInterval(() => {
+    try {
+      child.kill("SIGINT");
+    } catch {
+      // It has ended already.
+    }
+  }, 10);
   const { code } = await child.output().finally(() => clearInterval(again));
   assertEquals(code, 130);
 });
