@@ -382,6 +382,13 @@ testWith(
     print(refused { alive = "soon" })
     print(refused { alive = "1500.5" })
     print(refused { bytes_max = math.huge })
+    print(refused { host = "" })
+    print(refused { path = "" })
+    print(refused { port = 65536 })
+    print(refused { port = 0 })
+    print(refused { servers = { "a.internal:70000" } })
+    print(refused { tls = "true" })
+    print(refused { tls = { servername = "a.internal" } })
     local client = packline.new { port = "1", timeout = "1000" } -- of the environment
     local function failure(params, options) return tostring(select(2, client:call("ECHO", params, options))) end
     print(failure("text"))
@@ -389,7 +396,10 @@ testWith(
     print(failure({}, { timeout = 0 / 0 }))
     print(failure({}, { timeout = "soon" }))
     print(failure({ value = packline.binary {} }))
-    print(failure({}, { timeoutMs = 1000 }))`;
+    print(failure({}, { timeoutMs = 1000 }))
+    print(failure({}, { idempotent = "false" }))
+    for _, name in ipairs { 0, -1, 1.5, 0 / 0, false } do print(select(2, client:call(name))) end
+    print(select(2, client:call(MISSPELT)))`;
     const { text } = await run("luajit", ["-e", code]);
     assertEquals(text.trimEnd().split("\n"), [
       'there is no option "hostname"',
@@ -400,12 +410,21 @@ testWith(
       "alive must be an integer, and is a string",
       "alive must be an integer, and is 1500.5",
       "bytes_max must be an integer, and is inf",
+      "host must not be empty",
+      "path must not be empty",
+      ...Array(3).fill("a port must be 1 to 65535"),
+      "tls must be true or a table, and is a string",
+      'there is no option "servername" in tls',
       "INVALID_PARAMS: params must be a table, and is a string",
       "INVALID_PARAMS: meta must be a table, and is a string",
       "INVALID_PARAMS: timeout must be a number of milliseconds, and is nan",
       "INVALID_PARAMS: timeout must be a number of milliseconds, and is soon",
       "INVALID_PARAMS: packline.binary() takes a string, and was given a table",
       'INVALID_PARAMS: a call has no option "timeoutMs"',
+      "INVALID_PARAMS: idempotent must be true or false, and is a string",
+      ...["0", "-1", "1.5", "nan", "false", "nil"].map((name) =>
+        `INVALID_PARAMS: a command is called by its name, and this is ${name}`
+      ),
     ]);
   },
 );

@@ -135,6 +135,7 @@ local function check(options)
       local shown = is_number and type(value) == "number" and tostring(value) or "a " .. type(given)
       error(name .. " must be " .. (kind == "integer" and "an " or "a ") .. kind .. ", and is " .. shown, 3)
     end
+    if value == "" then error(name .. " must not be empty", 3) end
     checked[name] = value
   end
   return checked
@@ -160,8 +161,14 @@ local function name_for(tls, server)
   return server.host
 end
 
+local TLS = { server_name = true, cert = true, key = true }
+
 -- The client's certificate and key, in the form that nginx needs.
 local function parse_pem(options)
+  if type(options) ~= "table" then error("tls must be true or a table, and is a " .. type(options), 3) end
+  for name in pairs(options) do
+    if not TLS[name] then error('there is no option "' .. tostring(name) .. '" in tls', 3) end
+  end
   if not ngx then error("tls works in nginx only: LuaSec does not check the name in a certificate", 3) end
   if not options.cert ~= not options.key then error("tls.cert and tls.key go together", 3) end
   if not options.cert then return {} end
@@ -197,6 +204,7 @@ function packline.new(options)
   for i = 1, list and #list or 1 do
     local server = list and parse(list[i])
       or { host = options.host or "127.0.0.1", port = options.port or PORT, path = options.path }
+    if server.port and (server.port < 1 or server.port > 65535) then error("a port must be 1 to 65535", 2) end
     server.host = server.host and server.host:gsub("^%[(.*)%]$", "%1")
     server.bracketed = server.host and (server.host:find(":", 1, true) and "[" .. server.host .. "]" or server.host)
     server.address = server.path and "unix:" .. server.path or server.bracketed .. ":" .. server.port

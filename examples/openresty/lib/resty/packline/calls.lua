@@ -93,7 +93,7 @@ function Call:prepare(params)
   if timeout ~= timeout or not timeout then
     fail("INVALID_PARAMS", "timeout must be a number of milliseconds, and is " .. tostring(options.timeout))
   end
-  self.request = messages.to_request(options, params)
+  self.request = messages.to_request(self.cmd, options, params)
   if options.items == nil then return end
   if options.idempotent then
     fail("INVALID_PARAMS", "a call with items cannot be idempotent: they are sent once")

@@ -139,11 +139,18 @@ end
 
 -- The part of a request that belongs to its caller. It is packed when the call is made: the call may be sent again when
 -- the caller has long changed its tables.
-function messages.to_request(options, params)
+function messages.to_request(cmd, options, params)
+  -- 0 would be sent as a message about the connection, which has no reply.
+  if type(cmd) ~= "string" and not (messages.count(cmd) and cmd == floor(cmd)) then
+    fail("INVALID_PARAMS", "a command is called by its name, and this is " .. tostring(cmd))
+  end
   for name in pairs(options) do
     if not OPTIONS[name] then fail("INVALID_PARAMS", 'a call has no option "' .. tostring(name) .. '"') end
   end
-  local meta = options.meta
+  local meta, idempotent = options.meta, options.idempotent
+  if idempotent ~= nil and type(idempotent) ~= "boolean" then -- "false" would send a call twice
+    fail("INVALID_PARAMS", "idempotent must be true or false, and is a " .. type(idempotent))
+  end
   for name, given in pairs { meta = meta, params = params } do
     if type(given) ~= "table" then fail("INVALID_PARAMS", name .. " must be a table, and is a " .. type(given)) end
   end
