@@ -196,7 +196,8 @@ class Passage implements Abortable {
   async #pass(send: Send): Promise<ReplyFields> {
     this.#watch(0);
     const { meta, middleware } = this.#sender.before;
-    const own = typeof meta === "function" ? await meta() : meta;
+    // Copied before the next call, whose function may change the same object; a promise has nothing to copy.
+    const own = typeof meta === "function" ? await merged(meta() as Meta) : meta;
     const pass = async (call: OutgoingCall, index: number): Promise<ReplyFields> => {
       if (index === middleware.length) return await this.#send(call, send);
       let passed: Promise<ReplyFields> | undefined;

@@ -43,6 +43,16 @@ for (const maxInFlight of [128, 1]) {
   }
 }
 
+Deno.test("a function for meta may give the same object for each call", async () => {
+  const commands = { TOKEN: command((_: object, { meta }) => meta.token) };
+  await using server = await serve({ port: 0, commands });
+  const meta: Record<string, string> = {};
+  let calls = 0;
+  const options = { port: server.port, meta: () => Object.assign(meta, { token: `${++calls}` }) };
+  await using client = await connect<typeof commands>(options);
+  assertEquals(await Promise.all([client.call.TOKEN(), client.call.TOKEN(), client.call.TOKEN()]), ["1", "2", "3"]);
+});
+
 Deno.test("null is neither the parameters nor the options of a call", async () => {
   await using client = await connect({ dial: () => Promise.resolve(memoryPair()[0]) });
   const options = "Cannot use null as options: it must be an object";
