@@ -13,7 +13,7 @@ import {
   MAX_TIMER_MS,
   MAY_BE_ENDLESS,
 } from "../limits.ts";
-import { MAX_PORT } from "../transport/address.ts";
+import { HOSTNAME, MAX_PORT } from "../transport/address.ts";
 import { type Flag, flagOf, type Flags, toggle, UsageError } from "./arguments.ts";
 import { table } from "./table.ts";
 import { readSize, readTime, sizeText, timeText, WITHOUT_END } from "./units.ts";
@@ -26,8 +26,11 @@ export function hostnameFlag(help: string): Flag<string> {
     read(text, flag) {
       // An address of IPv6 without brackets has more colons.
       const [, host, port] = /^(\[.*\]|[^:]+):(\d+)$/.exec(text) ?? [];
-      if (port === undefined) return text;
-      throw new UsageError(`${flag} ${text}: give the port on its own, as --hostname ${host} --port ${port}`);
+      if (port !== undefined) {
+        throw new UsageError(`${flag} ${text}: give the port on its own, as --hostname ${host} --port ${port}`);
+      }
+      if (!HOSTNAME.is(text)) throw new UsageError(`${flag} ${text}: it must ${HOSTNAME.must}`);
+      return text;
     },
   };
 }

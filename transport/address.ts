@@ -24,8 +24,14 @@ type SocketAddress =
   | { readonly transport: string; readonly hostname: string; readonly port: number }
   | { readonly transport: string; readonly path?: string };
 
-/** A name or an address. The runtime would read `null` as all interfaces of the machine. */
-export const HOSTNAME: OptionKind = { is: isText, must: "be a name or an address, such as 127.0.0.1 or localhost" };
+/**
+ * A name or an address. The runtime would read `null` as all interfaces of the machine, and would take a name with a
+ * port for one that cannot be reached now.
+ */
+export const HOSTNAME: OptionKind = {
+  is: (value) => isText(value) && isHost(value as string),
+  must: "be a name or an address, such as 127.0.0.1 or localhost",
+};
 
 /** The path of a unix socket. */
 export const PATH: OptionKind = { is: isText, must: "be the path of a unix socket" };
@@ -86,7 +92,7 @@ export function parseServer(text: string, defaultPort: number): ServerPlace {
   if (place !== undefined) return place;
   if (text.startsWith("unix:") && PATH.is(text.slice(5))) return { hostname: "", port: 0, path: text.slice(5) };
   const [, hostname, port = `${defaultPort}`] = /^(\[[^\[\]]+\]|[^:/\[\]\s]+)(?::(\d{1,5}))?$/.exec(text) ?? [];
-  if (hostname !== undefined && isPort(Number(port), 1)) return { hostname, port: Number(port) };
+  if (HOSTNAME.is(hostname) && isPort(Number(port), 1)) return { hostname, port: Number(port) };
   throw new TypeError(
     `Cannot use ${
       JSON.stringify(text)
@@ -114,6 +120,13 @@ export function addressText(address: SocketAddress): string {
 
 function isText(value: unknown): boolean {
   return typeof value === "string" && value !== "" && !value.includes("\0");
+}
+
+/** Whether a text may be a name or an address, and has no port or scheme: only an address of IPv6 has colons. */
+function isHost(text: string): boolean {
+  const bare = withoutBrackets(text);
+  if (!bare.includes(":")) return !/[\s/[\]@?#]/.test(bare);
+  return /^[\da-f:.]+(%[^\s/[\]]+)?$/i.test(bare) && URL.canParse(`http://[${bare.replace(/%.*/, "")}]`);
 }
 
 function isPort(value: unknown, least: number): boolean {

@@ -57,6 +57,10 @@ Deno.test("readArguments() refuses what is no flag, and what is no way to use on
     [["--host", "a"], "unknown flag --host (did you mean --hostname?)"],
     [["--hostname", "a:80"], "--hostname a:80: give the port on its own, as --hostname a --port 80"],
     [["--hostname", "[::1]:80"], "--hostname [::1]:80: give the port on its own, as --hostname [::1] --port 80"],
+    [
+      ["--hostname", "http://a"],
+      "--hostname http://a: it must be a name or an address, such as 127.0.0.1 or localhost",
+    ],
     [["--tiemout=1"], "unknown flag --tiemout (did you mean --timeout?)"],
     [["--constructor"], "unknown flag --constructor"],
     [["--__proto__=1"], "unknown flag --__proto__"],

@@ -127,6 +127,13 @@ const REFUSED: [options: Record<string, unknown>, text: string][] = [
     { hostname: ["::1"] },
     'Cannot use ["::1"] as hostname: it must be a name or an address, such as 127.0.0.1 or localhost',
   ],
+  ...["localhost:1235", "127.0.0.1:1235", "[::1]:1235", "http://[::1]", "tcp://localhost", "localhost/", " ::1", "a b"]
+    .map(
+      (hostname): typeof REFUSED[number] => [
+        { hostname },
+        `Cannot use "${hostname}" as hostname: it must be a name or an address, such as 127.0.0.1 or localhost`,
+      ],
+    ),
   [{ port: "1235" }, 'Cannot use "1235" as port: it must be a whole number from '],
   [{ port: null }, "Cannot use null as port: it must be a whole number from "],
   [{ port: -1 }, "Cannot use -1 as port: it must be a whole number from "],
@@ -285,7 +292,7 @@ Deno.test("a host that cannot be listened on or reached is one line of both scri
       /^packline: cannot listen on nowhere\.invalid:1235: .*\n$/,
       /^packline: cannot reach nowhere\.invalid:1235: .*\n$/,
     ],
-    [["--hostname", "a b"], /^packline: cannot listen on a b:1235: .*\n$/, /^packline: cannot reach a b:1235: .*\n$/],
+    [["--hostname", "a b"], /^packline: --hostname a b: it must be a name .*\n$/, /^packline: --hostname a b: .*\n$/],
     [["--hostname="], /^packline: --hostname needs a value.*\n$/, /^packline: --hostname needs a value.*\n$/],
   ];
   await Promise.all(cases.map(async ([flags, server, client]) => {
