@@ -366,7 +366,9 @@ export function receivedError({ err, msg, data, [AFTER]: after }: Fields, isStre
   const retryAfterMs = typeof after === "number" && after >= 0 ? after : undefined;
   const cause = markReceived(new RpcError(err, typeof msg === "string" ? msg : undefined, { data, retryAfterMs }));
   return isStreaming && err === "CANCELLED"
-    ? markReceived(new RpcError("GOING_AWAY", `the server is going away, go on elsewhere: ${cause.message}`, { cause }))
+    ? markReceived(
+      new RpcError("GOING_AWAY", `the server has cut the stream, go on elsewhere: ${cause.message}`, { cause }),
+    )
     : cause;
 }
 

@@ -186,9 +186,9 @@ export class Calls implements CallOwner {
     void this.#inTurns(this.#open(), (call) => call.endInput());
   }
 
-  /** A message could not be read. It may have been an item, so calls with an incomplete stream fail. */
-  missItem(): void {
-    for (const call of [...this.heldItems.calls]) call.failIncomplete(MAYBE_MISSED);
+  /** A message or a frame could not be read. It may have been an item, so calls with an incomplete stream fail. */
+  missItem(reason = MAYBE_MISSED): void {
+    for (const call of [...this.heldItems.calls]) call.failIncomplete(reason);
   }
 
   /** The connection should end soon: aborts the signal `draining` of each handler. */

@@ -133,8 +133,11 @@ export class Intake {
     for (let next = from; next < batch.length && this.#connection.isOpen;) {
       const message = batch[next];
       if (message instanceof BadFrame) {
+        // A stream that is not complete, and that cannot go on: its item may have been this frame.
+        const cut = new RpcError("CANCELLED", `the connection has sent a broken frame: ${message.damage}`);
+        this.#calls.missItem(cut);
         await this.end(DEFAULT_GRACE_MS);
-        this.#calls.cutAll(new RpcError("CANCELLED", "the connection has sent a broken frame"));
+        this.#calls.cutAll(cut);
         return this.#router.route(message);
       }
       if (this.#isPaused(message, startMs)) {

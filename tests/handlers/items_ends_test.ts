@@ -113,6 +113,23 @@ Deno.test("items - the words for half a stream behind the end of the client's ha
   assertEquals(last, { seq: 1, err: "CANCELLED", msg: "the caller's stream ended before its end" });
 });
 
+Deno.test("items - an item of more than maxPayloadBytes: the caller's stream and all calls beside it are told why they end", async () => {
+  const clock = new FakeClock();
+  await using served = new ServedCalls({ clock });
+  const why = "the connection has sent a broken frame: the header declares 2000000 bytes, the limit is 1048576";
+  await served.peer.send({ cmd: "DELAY", seq: 2, sleep: 60 }, upload("READ"), item(0));
+  await served.peer.sendBytes(unhex("1f 1f 00 1e 84 80"));
+  const { others } = await readGrants(served.peer);
+  assertEquals(others, [{ seq: 1, err: "CANCELLED", msg: why }]);
+  await settle();
+  await clock.advance(10_000);
+  const rest = await served.peer.readToEnd();
+  assertEquals(rest.map(({ seq, err, msg }) => [seq, err, msg]), [
+    [2, "CANCELLED", why],
+    [undefined, "BAD_FRAME", why.slice(why.indexOf("the header"))],
+  ]);
+});
+
 Deno.test("items - a drain lets a stream go on to its end on a connection that wants notices, and on any other", async () => {
   for (const settings of [[{ cmd: 0, notice: true }], []]) {
     await using served = new ServedCalls({ clock: new FakeClock() });
