@@ -351,22 +351,23 @@ export class PacklineServer implements Server {
 
   async #drain(graceMs: number): Promise<ShutdownReport> {
     const state = this.#state;
-    const endMs = state.clock.now() + graceMs;
+    const { clock, counts, yieldBudget } = state;
+    const endMs = clock.now() + graceMs;
     const graceEnded = new Promise<void>((resolve) => this.#graceEnds = resolve);
     state.drain.isWaiting = true;
     for (const acceptor of this.#acceptors) acceptor.hide?.();
-    await state.yieldBudget.refilled(); // otherwise the accept loops may still rest
-    await untilAllAccepted(this.#acceptors, () => state.counts.connectionsAccepted, graceMs, state.clock);
+    const isResting = () => yieldBudget.isExhausted;
+    await untilAllAccepted(this.#acceptors, () => counts.connectionsAccepted, isResting, graceMs, clock);
     for (const acceptor of this.#acceptors) acceptor.close();
     // Refuse only after the port is closed: a client that is refused earlier could connect here again, and be reset.
     await Promise.all(this.#accepting);
     state.drain.isRefusing = true;
-    for (const connection of state.connections) connection.drain(Math.max(0, endMs - state.clock.now()));
+    for (const connection of state.connections) connection.drain(Math.max(0, endMs - clock.now()));
     const ended = Promise.all([...state.connections].map((connection) => connection.ended));
     await Promise.race([ended, graceEnded]);
     state.drain.isWaiting = false;
     for (const connection of state.connections) state.drain.cutCalls += connection.cut("the server has shut down");
-    const timer = state.clock.setTimer(
+    const timer = clock.setTimer(
       () => {
         for (const connection of state.connections) connection.close();
       },
@@ -374,7 +375,7 @@ export class PacklineServer implements Server {
       true,
     );
     await ended;
-    state.clock.clearTimer(timer);
+    clock.clearTimer(timer);
     this.#sweeper.stop();
     state.close();
     await standardError.flush(); // the program may end now

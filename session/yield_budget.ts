@@ -1,9 +1,9 @@
 /**
  * Limits how long busy connections may keep the event loop before all others are served.
  *
- * Two properties of the runtime let busy connections starve others. While there is work, it polls the sockets only once
- * in 61 rounds of its event loop, however long a round takes, even if a timer is overdue. And it completes at most 128
- * ready reads per round, newest first, so connections that call again at once overtake connections that wait.
+ * Two properties of Deno let busy connections starve others. While there is work, it polls the sockets only once in 61
+ * rounds of its event loop, however long a round takes, even if a timer is overdue. And it completes at most 128 ready
+ * reads per round, newest first, so connections that call again at once overtake connections that wait.
  *
  * So a turn ends after a few milliseconds of work, or when a round completes as many reads as it can. Then the
  * connections that were served wait, and the others are served, until the runtime has polled all sockets and only a few
@@ -17,6 +17,7 @@
  */
 
 import type { Clock, Timer } from "../transport/clock.ts";
+import { pollRounds } from "../transport/runtime.ts";
 import { LARGEST_READ_BYTES } from "../transport/transport.ts";
 import { Arrivals } from "./arrival.ts";
 
@@ -38,11 +39,8 @@ const MORE_READS = 8;
  */
 export const CONNECTIONS_A_TURN = 32;
 
-/** After this many rounds, the runtime has polled the sockets, which it does every 61 rounds. */
-const LOOK_ROUNDS = 64;
-
 /** One poll returns only some of many thousand ready sockets. After several polls without reads, none are left. */
-const LOOK_ROUNDS_OF_MANY = 3 * LOOK_ROUNDS;
+const POLLS_OF_MANY = 3;
 
 /** The work that the connections of one server, or of one client, may still do in this turn. */
 export class YieldBudget {
@@ -84,7 +82,7 @@ export class YieldBudget {
   /** Counts a read, if there are many connections. */
   countRead(): void {
     this.#readsInTurn++;
-    if (++this.#reads === FULL_READS && !this.#isExhausted && !this.#closed) this.#endWork(LOOK_ROUNDS_OF_MANY);
+    if (++this.#reads === FULL_READS && !this.#isExhausted && !this.#closed) this.#endWork(POLLS_OF_MANY);
     this.#awaitRound();
   }
 
@@ -119,10 +117,10 @@ export class YieldBudget {
     );
   }
 
-  #endWork(lookRounds = LOOK_ROUNDS): void {
+  #endWork(polls = 1): void {
     this.#stopTimer();
     this.#isExhausted = true;
-    this.#roundsLeft = lookRounds;
+    this.#roundsLeft = polls * pollRounds();
     this.#awaitRound();
   }
 
@@ -138,7 +136,7 @@ export class YieldBudget {
     const hasMore = this.#reads >= MORE_READS;
     this.#reads = 0;
     if (!this.#isExhausted) return;
-    this.#roundsLeft = hasMore ? LOOK_ROUNDS_OF_MANY : this.#roundsLeft - 1;
+    this.#roundsLeft = hasMore ? POLLS_OF_MANY * pollRounds() : this.#roundsLeft - 1;
     if (this.#roundsLeft > 0) this.#awaitRound();
     else this.#end();
   }

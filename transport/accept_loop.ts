@@ -7,16 +7,13 @@
  */
 
 import type { Clock } from "./clock.ts";
-import { isNamed } from "./runtime.ts";
+import { isNamed, pollRounds } from "./runtime.ts";
 
 /** The first and the longest wait after an error that no client caused. gRPC has the same figures. */
 const FIRST_PAUSE_MS = 5;
 const LONGEST_PAUSE_MS = 1_000;
 
-/** After this many rounds of its event loop, the runtime has polled every listener, which it does every 61 rounds. */
-const LOOK_ROUNDS = 64;
-
-/** The longest wait for connections that the kernel has accepted. */
+/** The longest wait for connections that the kernel has accepted, and for a loop that rests. */
 const LONGEST_WAIT_MS = 500;
 
 /** Errors of `accept()` that a client can cause. */
@@ -72,26 +69,29 @@ export async function acceptAll<Connection>(
  *
  * @param acceptors The listeners, still open and in an accept loop.
  * @param accepted How many connections have been accepted so far.
+ * @param isResting Whether the loops do not accept now, because open connections come first.
  * @param limitMs How long to wait at most, but never longer than half a second.
  * @param clock The clock for the limit.
  */
 export async function untilAllAccepted(
   acceptors: readonly { readonly handshakes: number }[],
   accepted: () => number,
+  isResting: () => boolean,
   limitMs: number,
   clock: Clock,
 ): Promise<void> {
   if (acceptors.length === 0) return;
   const endMs = clock.now() + Math.min(limitMs, LONGEST_WAIT_MS);
   let before = accepted();
-  for (let rounds = 1; rounds <= LOOK_ROUNDS && clock.now() < endMs; rounds++) {
+  const lookRounds = pollRounds();
+  for (let rounds = 1; rounds <= lookRounds && clock.now() < endMs; rounds++) {
     // The runtime also polls before a timer fires, so the last poll is right before the close.
     await new Promise<void>((resolve) => {
-      if (rounds < LOOK_ROUNDS) setImmediate(resolve);
+      if (rounds < lookRounds) setImmediate(resolve);
       else setTimeout(resolve, 0);
     });
     const now = accepted();
-    if (now > before || acceptors.some(({ handshakes }) => handshakes > 0)) rounds = 0;
+    if (now > before || isResting() || acceptors.some(({ handshakes }) => handshakes > 0)) rounds = 0;
     before = now;
   }
 }

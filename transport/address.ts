@@ -124,7 +124,7 @@ function isText(value: unknown): boolean {
 
 /** Whether a text may be a name or an address, and has no port or scheme: only an address of IPv6 has colons. */
 function isHost(text: string): boolean {
-  const bare = withoutBrackets(text);
+  const bare = plainHost(text);
   if (!bare.includes(":")) return !/[\s/[\]@?#]/.test(bare);
   return /^[\da-f:.]+(%[^\s/[\]]+)?$/i.test(bare) && URL.canParse(`http://[${bare.replace(/%.*/, "")}]`);
 }

@@ -38,6 +38,12 @@ export type SystemErrorName = keyof typeof CODES;
 /** Whether a paused socket of `node:tls` keeps reading the socket below it, as in Deno. */
 export const tlsReadsAhead = (): boolean => deno() !== undefined;
 
+/**
+ * After this many rounds of its event loop, the runtime has polled all sockets. While there is work, Deno does so once in
+ * 61 rounds. Node does in each, and `setImmediate()` may call back in the same one.
+ */
+export const pollRounds = (): number => deno() === undefined ? 3 : 64;
+
 /** A readable form of a value, with an optional limit on nested containers. */
 export function inspect(value: unknown, depth?: number): string {
   const options = depth === undefined ? {} : { depth };

@@ -177,9 +177,10 @@ Deno.test("untilAllAccepted() waits while connections come or are in their hands
     clock.leap(1);
     return Math.min(looks, accepted);
   };
-  const wait = async (accepted: number, limitMs: number, handshakes = 0) => {
+  const wait = async (accepted: number, limitMs: number, handshakes = 0, rests = 0) => {
     looks = 0;
-    await untilAllAccepted([{ handshakes: 0 }, { handshakes }], counts(accepted), limitMs, clock);
+    const isResting = () => looks <= rests;
+    await untilAllAccepted([{ handshakes: 0 }, { handshakes }], counts(accepted), isResting, limitMs, clock);
     return looks;
   };
   assertEquals(await wait(0, 10_000), 65);
@@ -187,8 +188,10 @@ Deno.test("untilAllAccepted() waits while connections come or are in their hands
   assertEquals(await wait(Infinity, 10_000), 500, "half a second at most");
   assertEquals(await wait(Infinity, 50), 50);
   assertEquals(await wait(0, 10_000, 1), 500);
+  assertEquals(await wait(0, 10_000, 0, 20), 84, "64 rounds after a rest of the loops");
+  assertEquals(await wait(0, 10_000, 0, Infinity), 500, "a rest that does not end must not hold up a shutdown");
   assertEquals(await wait(0, 0), 1, "not at all");
   looks = 0;
-  await untilAllAccepted([], counts(5), 10_000, clock);
+  await untilAllAccepted([], counts(5), () => false, 10_000, clock);
   assertEquals(looks, 0);
 });
