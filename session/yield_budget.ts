@@ -164,7 +164,7 @@ export class TurnPace {
   /** How many bytes to process at once. */
   bytesAtOnce = LARGEST_READ_BYTES;
   readonly #yieldBudget: YieldBudget;
-  /** The input since the last check, because a check at each short read would cost a call a timer. */
+  /** The input since the last check: a check begins a turn, with a timer that would cost each short read 2 µs. */
   #uncheckedBytes = 0;
 
   /** @param yieldBudget The work that all connections may still do in this turn. */
@@ -181,7 +181,7 @@ export class TurnPace {
   /** After processing `doneBytes` of a read of `readBytes`: a promise if others come first. */
   rest(_readBytes: number, doneBytes: number): Promise<void> | undefined {
     this.#uncheckedBytes += doneBytes;
-    const mayLast = this.#uncheckedBytes >= LONG_READ_BYTES;
+    const mayLast = this.#uncheckedBytes >= this.bytesAtOnce;
     if (mayLast) this.#uncheckedBytes = 0;
     return this.restIfDue(mayLast, doneBytes);
   }
