@@ -70,15 +70,16 @@ export function checkCallOptions<Options extends object>(
   return options;
 }
 
-/** The options of either. */
+/** The options of either, also as a list: a loop over an object would come by what is on `Object.prototype`. */
 const ALL_OPTIONS: Readonly<Record<string, OptionKind>> = { ...CALL_OPTIONS, ...STREAM_OPTIONS };
+const ALL_KINDS = Object.entries(ALL_OPTIONS);
 
 /** Checks the kinds of the options alone, because the names of a call are not those of a stream. */
 function checkKinds(options: MaybeItems<CallOptions>): void {
   if (typeof options !== "object" || options === null) checkOptions(options, ALL_OPTIONS);
-  for (const name in ALL_OPTIONS) {
+  for (const [name, kind] of ALL_KINDS) {
     const value = options[name as keyof CallOptions];
-    if (!isOfKind(value, ALL_OPTIONS[name])) checkOptions({ [name]: value }, ALL_OPTIONS);
+    if (!isOfKind(value, kind)) checkOptions({ [name]: value }, ALL_OPTIONS);
   }
 }
 

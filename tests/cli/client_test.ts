@@ -317,9 +317,9 @@ Deno.test("a server that cannot be reached, or takes too long, is one line and e
     await runClient(port, "PING"),
     complained(`cannot reach 127.0.0.1:${port}: connection refused; is the server running?`, 3),
   );
-  const nobody = await runScript("client", ["PING", "--hostname", "no name"], { permissions: ["--allow-net"] });
+  const nobody = await runScript("client", ["PING", "--hostname", "nobody.invalid"], { permissions: ["--allow-net"] });
   assertEquals([nobody.code, nobody.stdout], [3, ""]);
-  assertMatch(nobody.stderr, /^packline: cannot reach no name:1235: [^\n]*\n$/);
+  assertMatch(nobody.stderr, /^packline: cannot reach nobody\.invalid:1235: [^\n]*\n$/);
 });
 
 Deno.test("--timeout none is without end", async () => {
