@@ -356,7 +356,7 @@ export class PacklineServer implements Server {
     const graceEnded = new Promise<void>((resolve) => this.#graceEnds = resolve);
     state.drain.isWaiting = true;
     for (const acceptor of this.#acceptors) acceptor.hide?.();
-    const isResting = () => yieldBudget.isExhausted;
+    const isResting = () => yieldBudget.isResting;
     await untilAllAccepted(this.#acceptors, () => counts.connectionsAccepted, isResting, graceMs, clock);
     for (const acceptor of this.#acceptors) acceptor.close();
     // Refuse only after the port is closed: a client that is refused earlier could connect here again, and be reset.

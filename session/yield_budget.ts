@@ -74,6 +74,11 @@ export class YieldBudget {
     return this.#isExhausted;
   }
 
+  /** The same, without beginning a turn. */
+  get isResting(): boolean {
+    return this.#isExhausted;
+  }
+
   /** Resolves when the other ready connections have been served. */
   async refilled(): Promise<void> {
     while (this.isExhausted) await this.#next.promise;
